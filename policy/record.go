@@ -1,0 +1,96 @@
+package policy
+
+// TaskID is "t_" and a ULID; GrantID is "g_" and a ULID.
+type (
+	TaskID  string
+	GrantID string
+)
+
+// Instance is one running sidecar, named by its whole SPIFFE ID.
+type Instance string
+
+// State of a task or grant. The zero value is none of them and permits nothing.
+type State uint8
+
+// The states. A paused task keeps its place but holds no active grants.
+const (
+	StateNone State = iota
+	Pending
+	Active
+	Ended
+	Paused
+)
+
+// String gives the state's name in the API and in audit.
+func (s State) String() string {
+	return [...]string{"none", "pending", "active", "ended", "paused"}[min(s, Paused)]
+}
+
+// EndReason says why a grant or task ended; empty while it has not.
+type EndReason string
+
+// The end reasons.
+const (
+	EndRefused        EndReason = "refused"
+	EndWithdrawn      EndReason = "withdrawn"
+	EndRequestExpired EndReason = "request_expired"
+	EndExpired        EndReason = "expired"
+	EndCompleted      EndReason = "completed"
+	EndFailed         EndReason = "failed"
+	EndRevoked        EndReason = "revoked"
+	EndParentEnded    EndReason = "parent_ended"
+	EndAgentSuspended EndReason = "agent_suspended"
+	EndPolicyChanged  EndReason = "policy_changed"
+	EndContextChanged EndReason = "context_changed"
+)
+
+// Secret is a string that must not be shown: it prints as [secret] and cannot
+// be marshalled. Expose gives the text; each use of it is one to look at.
+type Secret struct{ text string }
+
+// NewSecret wraps text.
+func NewSecret(text string) Secret { return Secret{text} }
+
+// Expose gives the text.
+func (s Secret) Expose() string { return s.text }
+
+// IsZero reports whether there is no text.
+func (s Secret) IsZero() bool { return s.text == "" }
+
+// Task is the unit of work that grants are bound to. It belongs to the
+// instance that started it.
+type Task struct {
+	ID       TaskID
+	Agent    string
+	Instance Instance
+	Type     string
+	// Purpose and Context are what the agent says of itself; never trusted.
+	Purpose string
+	Context map[string]string
+	// StartedBy is the identity that started the task.
+	StartedBy string
+	Life
+	// Credential is the password half of the task's proxy credential: 256
+	// random bits, base64url without padding. The user half is the task's ID.
+	Credential Secret
+}
+
+// Grant is one capability with its parameters filled in, held by one agent
+// for one task until it ends.
+type Grant struct {
+	ID         GrantID
+	Task       TaskID
+	Agent      string
+	Owner      []string
+	Instance   Instance
+	Capability string
+	Params     map[string]string
+	// Destination is the capability's, so that cutting needs no catalog.
+	Destination string
+	Life
+	// Digest over the resolved capability; a catalog under which it would be
+	// another one does not serve this grant.
+	Digest string
+	// Catalog is the revision under which it was decided.
+	Catalog string
+}
