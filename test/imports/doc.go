@@ -1,0 +1,3 @@
+// Package imports holds the test of who may import whom: the architecture
+// page's table, read against the source.
+package imports
