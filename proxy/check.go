@@ -1,0 +1,303 @@
+package proxy
+
+import (
+	"context"
+	"log/slog"
+	"runtime/debug"
+	"time"
+
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/exeat-dev/exeat/audit"
+	"github.com/exeat-dev/exeat/policy"
+)
+
+// check is one running Check: what is known of it so far.
+type check struct {
+	id       string // of the decision
+	began    time.Time
+	instance policy.Instance
+	catalog  *policy.Catalog
+	revision int64
+	agent    *policy.Agent
+	// view is the task's, once it is known to belong to the peer.
+	view *policy.TaskView
+	// chain is the destination of the filter chain that the call came in by.
+	chain string
+	request
+	call     policy.Call // zero until it is parsed
+	decision policy.Decision
+	removed  []string
+	// refused: the peer is an agent itself, and learns nothing at all.
+	refused bool
+}
+
+// Check answers one ext_authz request (envoy.service.auth.v3). A call is
+// allowed only by an answer with status OK; every error denies it too.
+func (s *Server) Check(ctx context.Context, req *authv3.CheckRequest) (*authv3.CheckResponse, error) {
+	peer, err := s.peer(ctx)
+	if err != nil {
+		s.metrics.refused.Inc()
+		return nil, status.Error(codes.Unauthenticated, "a client certificate with a SPIFFE ID is needed")
+	}
+	now := s.now()
+	c := &check{id: audit.NewDecisionID(now), began: now, instance: policy.Instance(peer.String())}
+	if !s.load.enter() {
+		return s.overloaded(c)
+	}
+	defer s.load.leave()
+	return s.guarded(ctx, c, req)
+}
+
+// overloaded denies at once. To write a record first would be to wait in the
+// very queue that is too long; the access log brings one afterwards.
+func (s *Server) overloaded(c *check) (*authv3.CheckResponse, error) {
+	c.decision.Reason = policy.Overloaded
+	s.metrics.decided(c, s.now())
+	return s.denied(c, true), nil
+}
+
+// guarded runs the check and turns a panic into a denial. What panicked may
+// hold a secret and so is not logged, only where.
+func (s *Server) guarded(ctx context.Context, c *check, req *authv3.CheckRequest) (resp *authv3.CheckResponse, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.log.LogAttrs(ctx, slog.LevelError, "check panicked",
+				slog.String("decision", c.id), slog.String("stack", string(debug.Stack())))
+			resp, err = s.afterPanic(ctx, c)
+		}
+	}()
+	return s.run(ctx, c, req)
+}
+
+// afterPanic denies, with a record if even that does not panic.
+func (s *Server) afterPanic(ctx context.Context, c *check) (resp *authv3.CheckResponse, err error) {
+	defer func() {
+		if recover() != nil {
+			resp, err = nil, status.Error(codes.Internal, "internal error")
+		}
+	}()
+	return s.deny(ctx, c, policy.Internal)
+}
+
+// run is the order of DESIGN section 3.
+func (s *Server) run(ctx context.Context, c *check, req *authv3.CheckRequest) (*authv3.CheckResponse, error) {
+	fresh := s.index.Fresh(ctx)
+	running := s.index.Begin()
+	defer running.Done()
+
+	c.revision, c.catalog = s.index.Revision(), s.index.Catalog()
+	c.decision = s.judge(c, req)
+	if !fresh {
+		// What a stale view says is for the record only.
+		return s.deny(ctx, c, policy.StateStale)
+	}
+	if !c.decision.Allowed() {
+		return s.deny(ctx, c, c.decision.Reason)
+	}
+	return s.allow(ctx, c, req)
+}
+
+// judge finds out who calls for what, and decides.
+func (s *Server) judge(c *check, req *authv3.CheckRequest) policy.Decision {
+	if reason := s.identify(c, req.GetAttributes().GetContextExtensions()); reason != policy.Allowed {
+		// Read all the same: the record should say what was called.
+		c.request, _ = translate(req, c.began)
+		return policy.Decision{Reason: reason}
+	}
+	var err error
+	if c.request, err = translate(req, c.began); err != nil {
+		return policy.Decision{Reason: policy.MalformedCall}
+	}
+	if c.call, err = policy.ParseCall(c.raw); err != nil {
+		return policy.Decision{Reason: policy.MalformedCall}
+	}
+	return s.decide(c)
+}
+
+// identify finds the agent by the peer's certificate and the task by the
+// room's context extensions, which must agree with each other.
+func (s *Server) identify(c *check, extensions map[string]string) policy.Reason {
+	if c.catalog == nil {
+		return policy.StateStale
+	}
+	agent, ok := c.catalog.AgentBySidecar(string(c.instance))
+	if !ok {
+		_, c.refused = c.catalog.AgentBySPIFFEID(string(c.instance))
+		return policy.UnknownAgent
+	}
+	c.agent = agent
+
+	task, name := extensions[policy.ExtensionTask], extensions[policy.ExtensionAgent]
+	c.chain = extensions[policy.ExtensionDestination]
+	if task == "" || name == "" || c.chain == "" {
+		return policy.MalformedCall
+	}
+	if name != agent.Name {
+		return policy.UnknownAgent
+	}
+	view := s.index.Task(policy.TaskID(task))
+	// Another's task reads as none: nothing is told about others.
+	if view == nil || view.Task.Instance != c.instance || view.Task.Agent != agent.Name {
+		return policy.UnknownTask
+	}
+	c.view = view
+	return policy.Allowed
+}
+
+// decide asks the policy, and holds its yes against the chain that the call
+// came in by: that chain is the second lock.
+func (s *Server) decide(c *check) policy.Decision {
+	if reason := c.chainFits(); reason != policy.Allowed {
+		return policy.Decision{Reason: reason}
+	}
+	d := policy.Decide(c.catalog, c.agent, c.view, &c.call, c.began)
+	if d.Allowed() && !c.served(d.Held) {
+		// Granted, but this sidecar is not configured for it, or not yet.
+		d.Reason = policy.StateStale
+	}
+	return d
+}
+
+// chainFits compares what the call says with the chain that it came in by.
+func (c *check) chainFits() policy.Reason {
+	if c.chain == policy.DestinationNone {
+		return policy.Allowed // to be denied in any case, for the precise reason
+	}
+	if c.chain == policy.DestinationPlain {
+		return allowedIf(c.call.Scheme == "http" && c.sni == "")
+	}
+	// One connection, one host: a name in TLS and another one in the request
+	// is how a connection is made to reach another virtual host.
+	if c.call.Scheme != "https" || c.sni != c.call.Host {
+		return policy.MalformedCall
+	}
+	d, ok := c.catalog.DestinationByHost(c.call.Host, c.call.Port)
+	return allowedIf(ok && d.Name == c.chain)
+}
+
+func allowedIf(ok bool) policy.Reason {
+	if ok {
+		return policy.Allowed
+	}
+	return policy.MalformedCall
+}
+
+// served reports whether the chain has a route to the grant's destination.
+func (c *check) served(held *policy.Held) bool {
+	if held.Resolved == nil || held.Resolved.Destination == nil {
+		return false
+	}
+	switch c.chain {
+	case policy.DestinationNone:
+		return false
+	case policy.DestinationPlain:
+		return held.Resolved.Destination.Plain
+	}
+	return held.Resolved.Destination.Name == c.chain
+}
+
+// allow puts the credential on, writes the decision and looks once more at the
+// grant before the answer leaves.
+func (s *Server) allow(ctx context.Context, c *check, req *authv3.CheckRequest) (*authv3.CheckResponse, error) {
+	headers, err := s.credentials.Apply(ctx, c.decision.Held, &c.call)
+	if err != nil {
+		return s.deny(ctx, c, policy.CredentialUnavailable)
+	}
+	limit, ok := timeLimit(c.call.At, c.until(), c.timeout, c.hasTimeout)
+	if !ok {
+		return s.deny(ctx, c, policy.GrantExpired)
+	}
+	resp, ok := s.allowed(c, req, headers, limit)
+	if !ok {
+		return s.deny(ctx, c, policy.CredentialUnavailable)
+	}
+	if err := s.audit.Decision(ctx, c.record()); err != nil {
+		return s.unrecorded(ctx, c)
+	}
+	if reason := s.lastLook(ctx, c); reason != policy.Allowed {
+		return s.deny(ctx, c, reason)
+	}
+	s.metrics.decided(c, s.now())
+	return answer(ctx, resp)
+}
+
+// until is when the call's time is over: the grant's end or its task's.
+func (c *check) until() time.Time {
+	end := c.decision.Held.Grant.Until
+	if t := c.view.Task.Until; t.Before(end) {
+		return t
+	}
+	return end
+}
+
+// unrecorded denies a call whose decision could not be written.
+func (s *Server) unrecorded(ctx context.Context, c *check) (*authv3.CheckResponse, error) {
+	c.decision.Reason = policy.AuditUnavailable
+	s.metrics.decided(c, s.now())
+	s.metrics.unrecorded.Inc()
+	return answer(ctx, s.denied(c, true))
+}
+
+// lastLook is at what may have changed while the decision was being written.
+// The view is read anew: the one that was decided on never changes.
+func (s *Server) lastLook(ctx context.Context, c *check) policy.Reason {
+	if !s.index.Fresh(ctx) {
+		return policy.StateStale
+	}
+	now := s.now()
+	view := s.index.Task(c.view.Task.ID)
+	held := heldIn(view, c.decision.Held.Grant.ID)
+	switch {
+	case held == nil || held.Raised() || held.Grant.State != policy.Active:
+		return policy.GrantEnded
+	case held.Resolved == nil || held.Resolved.Digest != c.decision.Held.Resolved.Digest:
+		return policy.GrantEnded // the catalog gives another meaning to it now
+	case !held.Grant.Live(now):
+		return policy.GrantExpired
+	case !view.Task.Live(now):
+		return policy.GrantEnded
+	}
+	return policy.Allowed
+}
+
+// heldIn finds a grant in a task's view; nil when either is gone.
+func heldIn(view *policy.TaskView, id policy.GrantID) *policy.Held {
+	if view == nil {
+		return nil
+	}
+	for _, h := range view.Held {
+		if h.Grant.ID == id {
+			return h
+		}
+	}
+	return nil
+}
+
+// deny answers no for a reason. A denial that cannot be written is a denial
+// all the same, with the reason that it has.
+func (s *Server) deny(ctx context.Context, c *check, reason policy.Reason) (*authv3.CheckResponse, error) {
+	c.decision.Reason = reason
+	err := s.audit.Decision(ctx, c.record())
+	if err != nil {
+		s.metrics.unrecorded.Inc()
+	}
+	s.metrics.decided(c, s.now())
+	if c.refused {
+		s.log.LogAttrs(ctx, slog.LevelWarn, "an agent called ext_authz itself",
+			slog.String("decision", c.id), slog.String("peer", string(c.instance)))
+		return nil, status.Error(codes.PermissionDenied, "only a sidecar may call this")
+	}
+	return answer(ctx, s.denied(c, err != nil))
+}
+
+// answer gives resp unless nobody waits for it any more: Envoy has denied the
+// call by then.
+func answer(ctx context.Context, resp *authv3.CheckResponse) (*authv3.CheckResponse, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, status.FromContextError(err).Err()
+	}
+	return resp, nil
+}

@@ -1,0 +1,227 @@
+package proxy
+
+import (
+	"errors"
+	"strings"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+
+	"github.com/exeat-dev/exeat/policy"
+)
+
+// headerPartialBody is what ext_authz adds to a Check once it saw a body, or
+// that there is none after all; never on a request that ended with its headers.
+const headerPartialBody = "x-envoy-auth-partial-body"
+
+// errMalformed: the request can be read in more than one way, or not at all.
+var errMalformed = errors.New("malformed call")
+
+// request is what a Check says about one call, before it is a policy.Call.
+type request struct {
+	raw policy.RawCall
+	// id is the x-request-id that Envoy made.
+	id string
+	// sni is what the client asked for in TLS, lower case; empty without TLS.
+	sni string
+	// timeout is the agent's own grpc-timeout, if it sent a valid one.
+	timeout    time.Duration
+	hasTimeout bool
+	// upgrade: the connection becomes something else than HTTP.
+	upgrade bool
+}
+
+// translate reads a Check. What it returns with an error is as much as can be
+// told for the record.
+func translate(req *authv3.CheckRequest, now time.Time) (request, error) {
+	attributes := req.GetAttributes()
+	h := attributes.GetRequest().GetHttp()
+	r := request{
+		raw: policy.RawCall{
+			Method: h.GetMethod(), Scheme: h.GetScheme(), Authority: h.GetHost(), Target: h.GetPath(),
+			At: now,
+		},
+		sni: strings.ToLower(attributes.GetTlsSession().GetSni()),
+	}
+	if t := attributes.GetRequest().GetTime(); t.IsValid() {
+		r.raw.At = seenAt(t.AsTime(), now)
+	}
+	// What Envoy received of the body so far, which is at least one byte of it
+	// if there is any.
+	r.raw.HasBody = h.GetSize() > 0 || len(h.GetRawBody()) > 0 || h.GetBody() != ""
+
+	s := headerScan{request: &r, http: h}
+	if err := s.all(); err != nil {
+		return r, err
+	}
+	return r, methodAllowed(r.raw.Method)
+}
+
+// methodAllowed refuses the methods that no grant can cover: CONNECT asks for
+// a tunnel, and TRACE sends back what was sent, credential included (RFC 9110
+// sections 9.3.6 and 9.3.8).
+func methodAllowed(method string) error {
+	if method == "CONNECT" || method == "TRACE" {
+		return errMalformed
+	}
+	return nil
+}
+
+// eachHeader visits the request's headers as Envoy has them: raw, in order and
+// one by one with encode_raw_headers, else merged. It stops at the first error.
+func eachHeader(h *authv3.AttributeContext_HttpRequest, fn func(name, value string) error) error {
+	for _, v := range h.GetHeaderMap().GetHeaders() {
+		if err := fn(v.GetKey(), headerText(v)); err != nil {
+			return err
+		}
+	}
+	for name, value := range h.GetHeaders() {
+		if err := fn(name, value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// headerText is a header's value, whichever field it is in. The bytes need not
+// be UTF-8.
+func headerText(v *corev3.HeaderValue) string {
+	if raw := v.GetRawValue(); len(raw) > 0 {
+		return string(raw)
+	}
+	return v.GetValue()
+}
+
+// headerScan goes once over a request's headers.
+type headerScan struct {
+	*request
+	http *authv3.AttributeContext_HttpRequest
+	seen uint32 // bits of the names that may stand only once
+}
+
+func (s *headerScan) all() error { return eachHeader(s.http, s.one) }
+
+func (s *headerScan) one(name, value string) error {
+	if strings.HasPrefix(name, ":") {
+		return s.pseudo(name, value)
+	}
+	if !isToken(name) || !isFieldValue(value) {
+		return errMalformed
+	}
+	h := headerOf(name)
+	if h.fate == overrides || s.seen&h.single != 0 {
+		return errMalformed
+	}
+	s.seen |= h.single
+	return s.special(name, value)
+}
+
+// pseudo compares a pseudo-header with the attribute made from it: Envoy
+// replaces in attributes what is not UTF-8, and then they differ.
+func (s *headerScan) pseudo(name, value string) error {
+	var attribute string
+	switch name {
+	case ":method":
+		attribute = s.http.GetMethod()
+	case ":authority":
+		attribute = s.http.GetHost()
+	case ":path":
+		attribute = s.http.GetPath()
+	case ":scheme":
+		attribute = s.http.GetScheme()
+	default: // such as :protocol (RFC 8441), which Envoy turns into an upgrade
+		return errMalformed
+	}
+	if value != attribute {
+		return errMalformed
+	}
+	return nil
+}
+
+// special takes what headers say of the body, the grant and the time limit.
+func (s *headerScan) special(name, value string) error {
+	switch name {
+	case "content-length":
+		return s.contentLength(value)
+	case "content-type":
+		return oneContentType(value)
+	case "transfer-encoding":
+		s.raw.HasBody = true
+	case headerPartialBody:
+		s.raw.HasBody = s.raw.HasBody || value == "true"
+	case "connection":
+		return connectionOptions(value)
+	case "upgrade":
+		// Whatever the protocol, its bytes are content that nobody looked at.
+		s.upgrade, s.raw.HasBody = true, true
+	case policy.HeaderGrant:
+		s.raw.GrantID = value
+	case "grpc-timeout":
+		s.timeout, s.hasTimeout = parseTimeout(value)
+	case "x-request-id":
+		s.id = value
+	}
+	return nil
+}
+
+// contentLength is digits alone (RFC 9110 section 8.6); a list of equal values
+// is not accepted here.
+func (s *headerScan) contentLength(value string) error {
+	if value == "" || strings.Trim(value, "0123456789") != "" {
+		return errMalformed
+	}
+	if strings.Trim(value, "0") != "" {
+		s.raw.HasBody = true
+	}
+	return nil
+}
+
+// oneContentType refuses a second media type after a comma: Envoy joins two
+// headers to one value. A comma within quotes belongs to a parameter.
+func oneContentType(value string) error {
+	quoted := false
+	for i := 0; i < len(value); i++ {
+		switch c := value[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case c == ',' && !quoted:
+			return errMalformed
+		}
+	}
+	return nil
+}
+
+// connectionOptions refuses any option but those of an upgrade: a connection
+// option names a header for the next hop to drop (RFC 9110 section 7.6.1), and
+// on upgrades Envoy hands it on, so it could drop the credential.
+func connectionOptions(value string) error {
+	for option := range strings.SplitSeq(value, ",") {
+		switch strings.ToLower(strings.Trim(option, " \t")) {
+		case "upgrade", "keep-alive", "close":
+		default:
+			return errMalformed
+		}
+	}
+	return nil
+}
+
+// isToken reports whether name is a field name (RFC 9110 section 5.6.2) in
+// lower case, as HTTP/2 has them and Envoy gives them.
+func isToken(name string) bool {
+	for i := range len(name) {
+		c := name[i]
+		if 'a' <= c && c <= 'z' || '0' <= c && c <= '9' {
+			continue
+		}
+		if strings.IndexByte("!#$%&'*+-.^_`|~", c) < 0 {
+			return false
+		}
+	}
+	return name != ""
+}
+
+// isFieldValue reports that a value cannot be taken for two (RFC 9110 section 5.5).
+func isFieldValue(value string) bool { return !strings.ContainsAny(value, "\r\n\x00") }
