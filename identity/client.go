@@ -7,11 +7,14 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/spiffe/go-spiffe/v2/bundle/x509bundle"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"github.com/spiffe/go-spiffe/v2/svid/x509svid"
 	"github.com/spiffe/go-spiffe/v2/workloadapi"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // Workload is this process's own identity as a Workload API tells it, renewed
@@ -39,19 +42,13 @@ func OpenWorkload(ctx context.Context, socket string, want ID, log *slog.Logger)
 	if err := workloadapi.ValidateAddress(socket); err != nil {
 		return nil, fmt.Errorf("identity: the Workload API's address: %w", err)
 	}
-	client, err := workloadapi.New(ctx, workloadapi.WithAddr(socket))
+	client, err := workloadapi.New(ctx, workloadapi.WithAddr(socket), workloadapi.WithBackoffStrategy(patience{}))
 	if err != nil {
 		return nil, fmt.Errorf("identity: %w", err)
 	}
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	w := &Workload{want: want, log: log, stop: stop, ended: make(chan struct{}), changed: make(chan struct{})}
-	go func() {
-		defer close(w.ended)
-		defer client.Close()
-		if err := client.WatchX509Context(running, w); running.Err() == nil {
-			w.OnX509ContextWatchError(err) // it gave up: the server refuses our way of asking
-		}
-	}()
+	go w.watch(running, client)
 	if err := w.first(ctx); err != nil {
 		w.Close()
 		return nil, err
@@ -59,20 +56,50 @@ func OpenWorkload(ctx context.Context, socket string, want ID, log *slog.Logger)
 	return w, nil
 }
 
+// watch goes on for as long as the process does: go-spiffe gives up on some
+// answers, which a server that is just ending can give too.
+func (w *Workload) watch(ctx context.Context, client *workloadapi.Client) {
+	defer close(w.ended)
+	defer client.Close()
+	for pause := (patience{}).NewBackoff(); ctx.Err() == nil; {
+		// The watch tells its troubles to OnX509ContextWatchError.
+		_ = client.WatchX509Context(ctx, w)
+		select {
+		case <-time.After(pause.Next()):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// patience is how long to wait between questions: an entry made a moment after
+// the first one should not cost a second.
+type patience struct{ next time.Duration }
+
+// NewBackoff starts again at the shortest wait.
+func (patience) NewBackoff() workloadapi.Backoff { return &patience{} }
+
+// Next doubles the wait from 50 ms up to 5 s.
+func (p *patience) Next() time.Duration {
+	p.next = min(max(2*p.next, 50*time.Millisecond), 5*time.Second)
+	return p.next
+}
+
+// Reset is called when an answer came.
+func (p *patience) Reset() { p.next = 0 }
+
 // first waits for the first SVID.
 func (w *Workload) first(ctx context.Context) error {
-	for {
+	changed := w.Changed()
+	if svid, _ := w.GetX509SVID(); svid != nil {
+		return nil
+	}
+	select {
+	case <-changed:
+		return nil
+	case <-ctx.Done():
 		w.mu.Lock()
-		ready, changed, trouble := w.svid != nil, w.changed, w.trouble
-		w.mu.Unlock()
-		if ready {
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return fmt.Errorf("identity: no SVID from the Workload API: %w", errors.Join(trouble, ctx.Err()))
-		}
+		defer w.mu.Unlock()
+		return fmt.Errorf("identity: no SVID from the Workload API: %w", errors.Join(w.trouble, ctx.Err()))
 	}
 }
 
@@ -109,6 +136,9 @@ func (w *Workload) pick(svids []*x509svid.SVID) *x509svid.SVID {
 // OnX509ContextWatchError takes why there is nothing new; it is for go-spiffe,
 // which asks again by itself.
 func (w *Workload) OnX509ContextWatchError(err error) {
+	if status.Code(err) == codes.Canceled {
+		return // we are closing
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.trouble = err

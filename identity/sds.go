@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"slices"
 	"strconv"
 
@@ -37,7 +38,7 @@ type Changing interface {
 
 // NewSDS serves one identity to the processes that checkPeer lets pass, such as
 // the one Envoy beside exeat-sidecar. Register it on a server with
-// PeerCredentials, or let ServeUnix do both.
+// PeerCredentials, or let ServeOn do both.
 func NewSDS(src Changing, checkPeer func(pid int) error, log *slog.Logger) *SDS {
 	return newSDS(func(ctx context.Context) (material, <-chan struct{}, error) {
 		p, err := PeerFromContext(ctx)
@@ -73,11 +74,11 @@ func (s *SDS) Register(server *grpc.Server) {
 	secretv3.RegisterSecretDiscoveryServiceServer(server, s)
 }
 
-// ServeUnix serves on a private Unix socket until ctx ends.
-func (s *SDS) ServeUnix(ctx context.Context, socketPath string) error {
+// ServeOn serves on a listener of ListenUnix until ctx ends, and closes it.
+func (s *SDS) ServeOn(ctx context.Context, listener net.Listener) error {
 	server := newUnixServer()
 	s.Register(server)
-	return serveUnix(ctx, server, socketPath)
+	return serveUntil(ctx, server, listener)
 }
 
 // FetchSecrets answers once.

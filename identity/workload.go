@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"fmt"
+	"net"
 
 	"github.com/spiffe/go-spiffe/v2/proto/spiffe/workload"
 	"github.com/spiffe/go-spiffe/v2/svid/x509svid"
@@ -25,10 +26,20 @@ var errNoIdentity = status.Error(codes.PermissionDenied, "no identity issued")
 // ctx ends. The socket is private to this user; within it a caller gets what its
 // own process is registered for.
 func (a *Authority) ServeWorkload(ctx context.Context, socketPath string) error {
+	listener, err := ListenUnix(socketPath)
+	if err != nil {
+		return err
+	}
+	return a.ServeWorkloadOn(ctx, listener)
+}
+
+// ServeWorkloadOn does the same on a listener of ListenUnix, for who must know
+// that callers are heard before going on. It closes the listener.
+func (a *Authority) ServeWorkloadOn(ctx context.Context, listener net.Listener) error {
 	server := newUnixServer(grpc.StreamInterceptor(requireHeader), grpc.UnaryInterceptor(requireHeaderUnary))
 	workload.RegisterSpiffeWorkloadAPIServer(server, &workloadAPI{holders: a.caller})
 	newSDS(a.caller, a.log).Register(server)
-	return serveUnix(ctx, server, socketPath)
+	return serveUntil(ctx, server, listener)
 }
 
 // caller is what whoever made this call holds.
@@ -44,13 +55,9 @@ func newUnixServer(opts ...grpc.ServerOption) *grpc.Server {
 	return grpc.NewServer(append(opts, grpc.Creds(PeerCredentials()), grpc.MaxRecvMsgSize(maxRequest))...)
 }
 
-// serveUnix serves until ctx ends. It stops hard: every stream here is without
+// serveUntil serves until ctx ends. It stops hard: every stream here is without
 // end, and its clients come back by themselves.
-func serveUnix(ctx context.Context, server *grpc.Server, socketPath string) error {
-	listener, err := ListenUnix(socketPath)
-	if err != nil {
-		return err
-	}
+func serveUntil(ctx context.Context, server *grpc.Server, listener net.Listener) error {
 	stop := context.AfterFunc(ctx, server.Stop)
 	defer stop()
 	defer server.Stop()
