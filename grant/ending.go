@@ -1,0 +1,224 @@
+package grant
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/exeat-dev/exeat/policy"
+	"github.com/exeat-dev/exeat/store"
+)
+
+// Ending says how far an ending is. Accepted is when it became durable: from
+// then on nothing brings it back. Enforced is when no replica allowed a
+// matching call any more, no older check still ran, and the streams were closed.
+type Ending struct {
+	Accepted time.Time
+	// Enforced is zero when that was not confirmed in time.
+	Enforced time.Time
+	// Bound is when the last stream ends by itself, whoever can be reached;
+	// set when Enforced is not.
+	Bound time.Time
+	// Waiting says what Enforced waits for.
+	Waiting Waiting
+}
+
+// enforceWait bounds how long a reply to an ending waits for its enforcement.
+// Under a partition that takes the staleness bound and the Check timeout.
+const enforceWait = 5 * time.Second
+
+// End ends a grant on behalf of its own task. Ending what has ended is not an
+// error: the reply says how it ended.
+func (s *Service) End(ctx context.Context, c Caller, id policy.GrantID) (Status, Ending, error) {
+	if err := asAgent(c); err != nil {
+		return Status{}, Ending{}, err
+	}
+	v, err := s.taskOf(ctx, id)
+	if v, err = changeable(c, v, err); err != nil {
+		return Status{}, Ending{}, err
+	}
+	return s.endOne(ctx, v, id, policy.EndCompleted, c.Name)
+}
+
+// Revoke ends any grant on behalf of an operator.
+func (s *Service) Revoke(ctx context.Context, c Caller, id policy.GrantID) (Status, Ending, error) {
+	if !c.Operator {
+		return Status{}, Ending{}, ErrOperator
+	}
+	v, err := s.taskOf(ctx, id)
+	if err != nil {
+		return Status{}, Ending{}, err
+	}
+	return s.endOne(ctx, v, id, policy.EndRevoked, c.Name)
+}
+
+func (s *Service) endOne(ctx context.Context, v *policy.TaskView, id policy.GrantID, why policy.EndReason, by string) (Status, Ending, error) {
+	h := held(v, id)
+	if h == nil {
+		return Status{}, Ending{}, ErrNotFound
+	}
+	g, rev, err := s.endGrant(ctx, h.Grant, why, by, "")
+	if err != nil {
+		return Status{}, Ending{}, err
+	}
+	e := s.enforce(ctx, g.Instance, rev, accepted(g.Life), g.Until)
+	return Status{Grant: g}, e, nil
+}
+
+// EndTask ends a task and all its grants, as completed or as failed.
+func (s *Service) EndTask(ctx context.Context, c Caller, id policy.TaskID, why policy.EndReason) (Receipt, error) {
+	if err := asAgent(c); err != nil {
+		return Receipt{}, err
+	}
+	v, err := s.view(ctx, id)
+	if v, err = changeable(c, v, err); err != nil {
+		return Receipt{}, err
+	}
+	return s.endWhole(ctx, v, why, c.Name)
+}
+
+// RevokeTask ends any task and all its grants on behalf of an operator.
+func (s *Service) RevokeTask(ctx context.Context, c Caller, id policy.TaskID) (Receipt, error) {
+	if !c.Operator {
+		return Receipt{}, ErrOperator
+	}
+	v, err := s.view(ctx, id)
+	if err != nil {
+		return Receipt{}, err
+	}
+	return s.endWhole(ctx, v, policy.EndRevoked, c.Name)
+}
+
+func (s *Service) endWhole(ctx context.Context, v *policy.TaskView, why policy.EndReason, by string) (Receipt, error) {
+	t, rev, err := s.endTask(ctx, v.Task, why, by, "")
+	if err != nil {
+		return Receipt{}, err
+	}
+	e := s.enforce(ctx, t.Instance, rev, accepted(t.Life), lastUntil(v, accepted(t.Life)))
+	return s.receipt(ctx, t, e)
+}
+
+// endGrant writes the end of a grant. What had already ended stays as it is.
+func (s *Service) endGrant(ctx context.Context, g policy.Grant, why policy.EndReason, by, words string) (policy.Grant, int64, error) {
+	var from policy.State
+	did := false
+	ended, rev, err := s.store.ChangeGrant(ctx, g.Task, g.ID, func(g policy.Grant) (policy.Grant, error) {
+		from, did = g.State, true
+		l, err := s.end(g.Life, why)
+		if errors.Is(err, policy.ErrEnded) {
+			did, err = false, nil
+		}
+		g.Life = l
+		return g, err
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		// Ended by absence, as when the store is out of space.
+		return s.absent(g, why), s.index.Revision(), nil
+	}
+	if err == nil && did {
+		s.metrics.endings.WithLabelValues("grant", string(ended.End)).Inc()
+		s.recordGrant(ctx, ended, from, rev, by, words)
+	}
+	return ended, rev, err
+}
+
+// endTask writes the end of a task, which is the end of all its grants.
+func (s *Service) endTask(ctx context.Context, t policy.Task, why policy.EndReason, by, words string) (policy.Task, int64, error) {
+	var from policy.State
+	did := false
+	ended, rev, err := s.store.ChangeTask(ctx, t.ID, func(t policy.Task) (policy.Task, error) {
+		from, did = t.State, true
+		l, err := s.end(t.Life, why)
+		if errors.Is(err, policy.ErrEnded) {
+			did, err = false, nil
+		}
+		t.Life = l
+		return t, err
+	})
+	if err == nil && did {
+		s.metrics.endings.WithLabelValues("task", string(ended.End)).Inc()
+		s.recordTask(ctx, ended, from, rev, by, words)
+	}
+	return ended, rev, hide(err)
+}
+
+// end applies an ending now. What its own time had ended before has expired,
+// whatever is asked for now.
+func (s *Service) end(l policy.Life, why policy.EndReason) (policy.Life, error) {
+	now := s.store.Now()
+	if l.State == policy.Active && !now.Before(l.Until) {
+		why = policy.EndExpired
+	}
+	return policy.Transition(l, policy.Event{Kind: policy.EventEnd, Reason: why}, now)
+}
+
+func (s *Service) absent(g policy.Grant, why policy.EndReason) policy.Grant {
+	if l, err := s.end(g.Life, why); err == nil {
+		g.Life = l
+	}
+	return g
+}
+
+// enforce waits until an ending at rev holds everywhere, and says how far it
+// got. It never fails: the ending is accepted whatever comes.
+func (s *Service) enforce(ctx context.Context, i policy.Instance, rev int64, accepted, bound time.Time) Ending {
+	e := Ending{Accepted: accepted}
+	ctx, cancel := context.WithTimeout(ctx, enforceWait)
+	defer cancel()
+	e.Waiting = s.cut(ctx, i, rev)
+	now := s.store.Now()
+	if e.Waiting == WaitDisconnected && !now.Before(bound) {
+		e.Waiting = "" // nothing that was open can still be
+	}
+	if e.Waiting != "" {
+		e.Bound = bound
+		return e
+	}
+	e.Enforced = now
+	s.metrics.enforced.Observe(now.Sub(accepted).Seconds())
+	return e
+}
+
+// cut waits until replicas and sidecar have applied everything up to rev.
+func (s *Service) cut(ctx context.Context, i policy.Instance, rev int64) Waiting {
+	if s.store.AwaitReplicas(ctx, roleAuthz, rev) != nil {
+		return WaitReplicas
+	}
+	connected := false
+	_, err := s.store.AwaitInstance(ctx, i, func(a store.InstanceAck, ok bool) bool {
+		connected = ok
+		return !ok || a.Cut >= rev
+	})
+	switch {
+	case err != nil:
+		return WaitSidecar
+	case !connected:
+		return WaitDisconnected
+	}
+	return ""
+}
+
+// accepted is when an ending became durable.
+func accepted(l policy.Life) time.Time { return l.EndedAt }
+
+// lastUntil is when the last stream of a task would end by itself.
+func lastUntil(v *policy.TaskView, ended time.Time) time.Time {
+	last := ended
+	for _, h := range v.Held {
+		if h.Grant.Until.After(last) {
+			last = h.Grant.Until
+		}
+	}
+	return last
+}
+
+// timeOf is when a life last changed.
+func timeOf(l policy.Life) time.Time {
+	switch {
+	case !l.EndedAt.IsZero():
+		return l.EndedAt
+	case !l.Activated.IsZero():
+		return l.Activated
+	}
+	return l.Began
+}

@@ -1,0 +1,161 @@
+package grant
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/exeat-dev/exeat/policy"
+	"github.com/exeat-dev/exeat/store"
+)
+
+// Request asks for a grant of a capability within a task.
+type Request struct {
+	Task       policy.TaskID
+	Capability string
+	Params     map[string]string
+	TTL        time.Duration // the capability's own when zero
+}
+
+const (
+	// maxLive bounds the grants of one task that are live at once, so that one
+	// agent cannot fill the index of every replica.
+	maxLive = 128
+	// attempts at a transaction that others keep changing the ground of.
+	attempts = 4
+)
+
+// Request decides on r by the catalog in force, and waits up to wait for the
+// grant to be ready. A refusal is a *policy.RequestError. A grant whose
+// credential cannot be minted is ended, and the Status says why.
+func (s *Service) Request(ctx context.Context, c Caller, r Request, wait time.Duration) (Status, error) {
+	began := s.store.Now()
+	g, err := s.issue(ctx, c, r)
+	s.metrics.requests.WithLabelValues(resultOf(err)).Inc()
+	if err != nil {
+		return Status{}, err
+	}
+	st, err := s.await(ctx, g.Task, g.ID, wait)
+	if err == nil && st.Ready {
+		s.metrics.ready.Observe(s.store.Now().Sub(began).Seconds())
+	}
+	return st, err
+}
+
+// issue writes the grant, or says why there is none.
+func (s *Service) issue(ctx context.Context, c Caller, r Request) (policy.Grant, error) {
+	if err := asAgent(c); err != nil {
+		return policy.Grant{}, err
+	}
+	for range attempts {
+		v, err := s.view(ctx, r.Task)
+		if v, err = changeable(c, v, err); err != nil {
+			return policy.Grant{}, err
+		}
+		g, err := s.try(ctx, c, v, r)
+		if !errors.Is(err, store.ErrConflict) {
+			return g, err
+		}
+		// The task or the catalog changed underneath: decide again on what is.
+		if err := s.caughtUp(ctx, v); err != nil {
+			return policy.Grant{}, err
+		}
+	}
+	return policy.Grant{}, store.ErrConflict
+}
+
+// try decides once, on one state of the index.
+func (s *Service) try(ctx context.Context, c Caller, v *policy.TaskView, r Request) (policy.Grant, error) {
+	// Read before anything that is decided on: what rises after it is noticed
+	// by the transaction.
+	seen := s.index.Revision()
+	cat := s.index.Catalog()
+	if cat == nil {
+		return policy.Grant{}, ErrNoCatalog
+	}
+	g, err := s.decide(cat, v, r)
+	if err != nil {
+		return policy.Grant{}, err
+	}
+	rev, err := s.store.CreateGrants(ctx, seen, g)
+	if err != nil {
+		return policy.Grant{}, err
+	}
+	s.recordGrant(ctx, g, policy.StateNone, rev, c.Name, "")
+	return g, nil
+}
+
+// decide makes the grant that r would be under cat.
+func (s *Service) decide(cat *policy.Catalog, v *policy.TaskView, r Request) (policy.Grant, error) {
+	now := s.store.Now()
+	if !v.Task.Live(now) {
+		return policy.Grant{}, ErrEnded
+	}
+	if live(v, now) >= maxLive {
+		return policy.Grant{}, ErrTooMany
+	}
+	agent, ok := cat.Agent(v.Task.Agent)
+	if !ok {
+		return policy.Grant{}, &policy.RequestError{Code: "unknown_agent", Message: "The catalog in force has no such agent any more."}
+	}
+	resolved, err := cat.Resolve(agent.Name, r.Capability, r.Params)
+	if err != nil {
+		return policy.Grant{}, err
+	}
+	// More than the capability allows is refused rather than cut: the agent must
+	// know how long it may work.
+	ttl, err := resolved.Capability.Lifetime(r.TTL)
+	if err != nil {
+		return policy.Grant{}, err
+	}
+	life, err := policy.Transition(policy.Life{State: policy.Pending, Began: now},
+		policy.Event{Kind: policy.EventActivate, Until: earlier(now.Add(ttl), v.Task.Until)}, now)
+	return policy.Grant{
+		ID: policy.GrantID(newID("g_")), Task: v.Task.ID, Agent: agent.Name, Owner: agent.OwnerGroups,
+		Instance: v.Task.Instance, Capability: resolved.Capability.Name, Params: resolved.Params,
+		Destination: resolved.Destination.Name, Life: life, Digest: resolved.Digest, Catalog: cat.Revision(),
+	}, err
+}
+
+// caughtUp waits until the index is past the state that a transaction lost to.
+func (s *Service) caughtUp(ctx context.Context, v *policy.TaskView) error {
+	t, err := s.store.GetTask(ctx, v.Task.ID)
+	if err != nil {
+		return hide(err)
+	}
+	_, err = s.settled(ctx, t.ID, func(now *policy.TaskView) bool {
+		return now != nil && now.Task.State == t.State
+	})
+	return err
+}
+
+func live(v *policy.TaskView, now time.Time) int {
+	n := 0
+	for _, h := range v.Held {
+		if h.Grant.Live(now) {
+			n++
+		}
+	}
+	return n
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// resultOf names an outcome for the metric: a closed set.
+func resultOf(err error) string {
+	var refused *policy.RequestError
+	switch {
+	case err == nil:
+		return "granted"
+	case errors.As(err, &refused):
+		return refused.Code
+	case errors.Is(err, ErrNotFound), errors.Is(err, ErrProof), errors.Is(err, ErrNoInstance):
+		return "not_allowed"
+	}
+	return "failed"
+}

@@ -1,0 +1,184 @@
+package grant
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"strconv"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/exeat-dev/exeat/policy"
+)
+
+// TaskRequest asks for a task. Purpose and Context are what the agent says of
+// itself: kept and shown, never trusted.
+type TaskRequest struct {
+	Type    string
+	Purpose string
+	Context map[string]string
+	Timeout time.Duration // 1h when zero
+}
+
+// Bounds of a TaskRequest; lengths are bytes.
+const (
+	DefaultTimeout = time.Hour
+	MinTimeout     = time.Second
+	MaxTimeout     = 24 * time.Hour
+	MaxType        = 64
+	MaxPurpose     = 1024
+	MaxContext     = 32 // entries
+	MaxContextKey  = 64
+	MaxContextText = 512
+
+	defaultType = "task"
+)
+
+// TaskStatus is a task with its grants.
+type TaskStatus struct {
+	Task   policy.Task
+	Grants []Status
+}
+
+// StartTask starts a task for the caller's agent on the caller's sidecar. The
+// task comes back with its credential, which nothing shows again.
+func (s *Service) StartTask(ctx context.Context, c Caller, r TaskRequest) (policy.Task, error) {
+	if c.Agent == nil || c.Instance == "" {
+		return policy.Task{}, ErrNoInstance
+	}
+	if err := r.check(); err != nil {
+		return policy.Task{}, err
+	}
+	t, err := s.newTask(c, r)
+	if err != nil {
+		return policy.Task{}, err
+	}
+	rev, err := s.store.CreateTask(ctx, t)
+	if err != nil {
+		return policy.Task{}, err
+	}
+	s.recordTask(ctx, t, policy.StateNone, rev, c.Name, "")
+	// The credential works once this replica knows the task: what the caller
+	// does next must not depend on luck.
+	_, err = s.settled(ctx, t.ID, func(v *policy.TaskView) bool { return v != nil })
+	return t, err
+}
+
+func (s *Service) newTask(c Caller, r TaskRequest) (policy.Task, error) {
+	now := s.store.Now()
+	life, err := policy.Transition(policy.Life{State: policy.Pending, Began: now},
+		policy.Event{Kind: policy.EventActivate, Until: now.Add(r.Timeout)}, now)
+	return policy.Task{
+		ID: policy.TaskID(newID("t_")), Agent: c.Agent.Name, Instance: c.Instance, Type: r.Type,
+		Purpose: r.Purpose, Context: r.Context, StartedBy: c.Name, Life: life, Credential: newCredential(),
+	}, err
+}
+
+// newCredential is 256 random bits; crypto/rand ends the process rather than
+// give less.
+func newCredential() policy.Secret {
+	var b [32]byte
+	_, _ = rand.Read(b[:])
+	return policy.NewSecret(base64.RawURLEncoding.EncodeToString(b[:]))
+}
+
+// check fills in what is not said and bounds the rest.
+func (r *TaskRequest) check() error {
+	if r.Type == "" {
+		r.Type = defaultType
+	}
+	if r.Timeout == 0 {
+		r.Timeout = DefaultTimeout
+	}
+	switch {
+	case !isType(r.Type):
+		return invalid("type", "at most "+strconv.Itoa(MaxType)+" letters, digits, dots, dashes, underscores and slashes")
+	case r.Timeout < MinTimeout || r.Timeout > MaxTimeout:
+		return invalid("timeout", "between "+MinTimeout.String()+" and "+MaxTimeout.String())
+	case len(r.Purpose) > MaxPurpose:
+		return tooLong("claimed.purpose", MaxPurpose)
+	case !isText(r.Purpose):
+		return invalid("claimed.purpose", "text without control characters")
+	}
+	return checkContext(r.Context)
+}
+
+func checkContext(values map[string]string) error {
+	const field = "claimed.context"
+	if len(values) > MaxContext {
+		return invalid(field, "at most "+strconv.Itoa(MaxContext)+" entries")
+	}
+	for k, v := range values {
+		switch {
+		case len(k) > MaxContextKey:
+			return invalid(field, "names of at most "+strconv.Itoa(MaxContextKey)+" bytes")
+		case len(v) > MaxContextText:
+			return invalid(field, "values of at most "+strconv.Itoa(MaxContextText)+" bytes")
+		case !isText(k) || !isText(v):
+			return invalid(field, "text without control characters")
+		}
+	}
+	return nil
+}
+
+func isType(s string) bool {
+	for _, r := range s {
+		letter := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
+		if !letter && r != '.' && r != '-' && r != '_' && r != '/' {
+			return false
+		}
+	}
+	return s != "" && len(s) <= MaxType
+}
+
+// isText keeps out what could make people read something else than is there:
+// terminal control and characters that turn the direction of writing.
+func isText(s string) bool {
+	for _, r := range s {
+		if unicode.IsControl(r) && r != '\n' && r != '\t' || unicode.Is(unicode.Bidi_Control, r) {
+			return false
+		}
+	}
+	return utf8.ValidString(s)
+}
+
+// Task reads a task with its grants.
+func (s *Service) Task(ctx context.Context, c Caller, id policy.TaskID) (TaskStatus, error) {
+	v, err := s.view(ctx, id)
+	if v, err = readable(c, v, err); err != nil {
+		return TaskStatus{}, err
+	}
+	return s.statusOf(ctx, v), nil
+}
+
+func (s *Service) statusOf(ctx context.Context, v *policy.TaskView) TaskStatus {
+	// One budget for all of them: a task with many grants is no slower to read.
+	ctx, cancel := context.WithTimeout(ctx, instant)
+	defer cancel()
+	out := TaskStatus{Task: v.Task, Grants: make([]Status, 0, len(v.Held))}
+	for _, h := range v.Held {
+		out.Grants = append(out.Grants, s.look(ctx, h))
+	}
+	return out
+}
+
+// Tasks lists the tasks that the caller may see: an operator all, an agent its
+// own sidecar's.
+func (s *Service) Tasks(c Caller) []policy.Task {
+	var out []policy.Task
+	add := func(v *policy.TaskView) bool {
+		if c.maySee(v.Task) {
+			out = append(out, v.Task)
+		}
+		return true
+	}
+	if c.Operator {
+		s.index.EachTask(add)
+		return out
+	}
+	for _, v := range s.index.Instance(c.Instance) {
+		add(v)
+	}
+	return out
+}

@@ -1,0 +1,111 @@
+package server
+
+import (
+	"context"
+	"net/http"
+	"reflect"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/exeat-dev/exeat/grant"
+	"github.com/exeat-dev/exeat/policy"
+)
+
+type (
+	grantPath struct {
+		ID string `path:"id" maxLength:"64" doc:"The grant's ID."`
+	}
+	requestInput struct {
+		proof
+		Wait Duration `query:"wait" doc:"How long to wait until it is ready; 10s when absent, at most 1m."`
+		Body struct {
+			Task       string            `json:"task" maxLength:"64"`
+			Capability string            `json:"capability" maxLength:"253" example:"read-ticket"`
+			Params     map[string]string `json:"params,omitempty" maxProperties:"64"`
+			TTL        Duration          `json:"ttl,omitempty" doc:"How long it lasts; what the capability says when absent."`
+		}
+	}
+	requestOutput struct {
+		Status int
+		Body   Grant
+	}
+	getGrantInput struct {
+		grantPath
+		Wait Duration `query:"wait" doc:"How long to wait until it is ready or has ended; at most 1m."`
+	}
+	grantOutput   struct{ Body Grant }
+	endGrantInput struct {
+		grantPath
+		proof
+		Body *empty
+	}
+	operatorGrantInput struct {
+		grantPath
+		Body *empty
+	}
+	endedGrantOutput struct{ Body EndedGrant }
+)
+
+func (b builder) grantRoutes() {
+	tag := []string{"grants"}
+	serve(b, huma.Operation{OperationID: "requestGrant", Method: http.MethodPost, Path: "/v1/grants", Tags: tag, Security: bySidecar(),
+		Summary: "Ask for a grant", DefaultStatus: http.StatusCreated, Responses: b.requestResponses(),
+		Description: "201: it is ready. 202: it is not yet; read it with wait. 403: it is refused, and the problem's code says why.",
+	}, bodyRequired, b.requestGrant)
+	serve(b, huma.Operation{OperationID: "getGrant", Method: http.MethodGet, Path: "/v1/grants/{id}", Tags: tag, Security: bySidecar(),
+		Summary: "Read a grant, or wait until it is ready"}, bodyNone, b.getGrant)
+	serve(b, huma.Operation{OperationID: "endGrant", Method: http.MethodPost, Path: "/v1/grants/{id}/end", Tags: tag, Security: bySidecar(),
+		Summary: "End a grant that is no longer needed"}, bodyOptional, b.endGrant)
+	serve(b, huma.Operation{OperationID: "revokeGrant", Method: http.MethodPost, Path: "/v1/grants/{id}/revoke", Tags: tag, Security: bySidecar(),
+		Summary: "End any grant; for operators"}, bodyOptional, b.revokeGrant)
+}
+
+// requestResponses documents that a grant comes back in two stages.
+func (b builder) requestResponses() map[string]*huma.Response {
+	schema := b.api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[Grant](), true, "")
+	json := map[string]*huma.MediaType{"application/json": {Schema: schema}}
+	return map[string]*huma.Response{
+		"201": {Description: "The grant is ready: the very next call succeeds.", Content: json},
+		"202": {Description: "The grant is not ready yet, or has ended meanwhile; its detail says why.", Content: json},
+	}
+}
+
+func (b builder) requestGrant(ctx context.Context, c grant.Caller, in *requestInput) (*requestOutput, error) {
+	st, err := b.grants.Request(ctx, c, grant.Request{
+		Task: policy.TaskID(in.Body.Task), Capability: in.Body.Capability, Params: in.Body.Params, TTL: time.Duration(in.Body.TTL),
+	}, waitOf(in.Wait, defaultWait))
+	if err != nil {
+		return nil, err
+	}
+	out := &requestOutput{Status: http.StatusAccepted, Body: wireGrant(st)}
+	if st.Ready {
+		out.Status = http.StatusCreated
+	}
+	return out, nil
+}
+
+func (b builder) getGrant(ctx context.Context, c grant.Caller, in *getGrantInput) (*grantOutput, error) {
+	ctx, stop := b.untilDrained(ctx)
+	defer stop()
+	st, err := b.grants.Get(ctx, c, policy.GrantID(in.ID), waitOf(in.Wait, 0))
+	if err != nil {
+		return nil, err
+	}
+	return &grantOutput{wireGrant(st)}, nil
+}
+
+func (b builder) endGrant(ctx context.Context, c grant.Caller, in *endGrantInput) (*endedGrantOutput, error) {
+	return endedOf(b.grants.End(ctx, c, policy.GrantID(in.ID)))
+}
+
+func (b builder) revokeGrant(ctx context.Context, c grant.Caller, in *operatorGrantInput) (*endedGrantOutput, error) {
+	return endedOf(b.grants.Revoke(ctx, c, policy.GrantID(in.ID)))
+}
+
+func endedOf(st grant.Status, e grant.Ending, err error) (*endedGrantOutput, error) {
+	if err != nil {
+		return nil, err
+	}
+	return &endedGrantOutput{EndedGrant{Grant: wireGrant(st), Ending: wireEnding(e)}}, nil
+}
