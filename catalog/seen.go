@@ -1,0 +1,56 @@
+package catalog
+
+import (
+	"context"
+	"crypto/sha256"
+	"time"
+)
+
+// seen is what the publisher last made of the folder.
+type seen struct {
+	at   fingerprint
+	refs []reference
+	// pending is a good catalog that the store has not taken yet.
+	pending *candidate
+}
+
+// fingerprint is by content: times and sizes miss changes, and a ConfigMap's
+// files are links whose targets are swapped.
+type fingerprint struct {
+	folder [sha256.Size]byte
+	refs   [sha256.Size]byte
+}
+
+// see looks at the folder, and at the files that the catalog seen last names.
+func (p *Publisher) see(refs []reference) (fingerprint, folder) {
+	f := readFolder(p.cfg.Dir)
+	root := openSecrets(orDir(p.cfg.Secrets, p.cfg.Dir))
+	defer root.close()
+	return fingerprint{f.hash(), hashOutcomes(root.read(refs))}, f
+}
+
+// Writing several files, or one in parts, takes a moment: the folder is read
+// when two looks in a row find the same, or when it will not come to rest.
+const (
+	settleStep  = 50 * time.Millisecond
+	settleSteps = 20
+)
+
+func (p *Publisher) settle(ctx context.Context, f folder) folder {
+	pause := time.NewTimer(settleStep)
+	defer pause.Stop()
+	for range settleSteps {
+		select {
+		case <-ctx.Done():
+			return f
+		case <-pause.C:
+		}
+		again := readFolder(p.cfg.Dir)
+		if again.hash() == f.hash() {
+			return again
+		}
+		f = again
+		pause.Reset(settleStep)
+	}
+	return f
+}
