@@ -1,6 +1,19 @@
 package policy
 
-import "time"
+import (
+	"errors"
+	"strings"
+	"time"
+)
+
+// Bounds on a call; beyond them it is malformed.
+const (
+	maxMethod    = 32
+	maxAuthority = 260 // a name of 253 characters, a colon and a port
+	maxTarget    = 8192
+	maxSegments  = 128
+	maxQuery     = 256
+)
 
 // Call is one outbound request in canonical form. Only ParseCall makes one
 // that Decide will look at; the zero Call is denied as malformed.
@@ -13,7 +26,8 @@ type Call struct {
 	// Path is decoded where that is unambiguous, normalised and always begins
 	// with a slash; a path that could be read two ways is not a Call.
 	Path string
-	// Segments of Path between the slashes, percent-decoded.
+	// Segments of Path between the slashes, percent-decoded. After a trailing
+	// slash comes an empty one; "/" is one empty segment.
 	Segments []string
 	Query    []QueryParam
 	// HasBody reports that the request carries a body, or may.
@@ -35,6 +49,118 @@ type RawCall struct {
 	HasBody bool
 	GrantID string
 	At      time.Time
+}
+
+// URL gives the call's address without its query, which may hold secrets.
+func (c *Call) URL() string {
+	if c == nil || !c.ok {
+		return ""
+	}
+	return c.Scheme + "://" + c.authority() + c.Path
+}
+
+func (c *Call) authority() string {
+	if c.Port == defaultPort(c.Scheme) {
+		return c.Host
+	}
+	return c.Host + ":" + itoa(c.Port)
+}
+
+func itoa(n uint16) string {
+	var b [5]byte
+	i := len(b)
+	for {
+		i--
+		b[i] = '0' + byte(n%10)
+		if n /= 10; n == 0 {
+			return string(b[i:])
+		}
+	}
+}
+
+// malformed is an error of ParseCall. It names the part and never its value.
+type malformed string
+
+func (m malformed) Error() string        { return "malformed call: " + string(m) }
+func (m malformed) Is(target error) bool { return target == ErrMalformed }
+
+// Errors of ParseCall. All of them are ErrMalformed to errors.Is.
+var ErrMalformed = errors.New("malformed call")
+
+// ErrByAddress: the call names an IP address, in whatever notation; a
+// destination is only ever called by its name.
+const ErrByAddress = malformed("authority: a destination by address; call it by its name")
+
+const (
+	errMethod        = malformed("method: not a token (RFC 9110 section 5.6.2)")
+	errMethodRefused = malformed("method: TRACE and CONNECT are never granted")
+	errScheme        = malformed("scheme: neither http nor https")
+	errAuthorityLong = malformed("authority: too long")
+	errUserinfo      = malformed("authority: holds userinfo")
+	errHost          = malformed("authority: not a DNS host name in ASCII without a trailing dot")
+	errPort          = malformed("authority: not a port")
+	errTargetLong    = malformed("target: too long")
+	errTargetForm    = malformed("target: not in origin form, which begins with a slash")
+	errSegments      = malformed("path: too many segments")
+	errEmptySegment  = malformed("path: an empty segment")
+	errPathChar      = malformed("path: a character that must be percent-encoded")
+	errEncoding      = malformed("target: a percent-encoding that is none")
+	errUTF8          = malformed("target: not UTF-8 once decoded")
+	errDotSegment    = malformed("path: a dot segment")
+	errAmbiguous     = malformed("path: an encoded character that could be read as structure")
+	errQueryMany     = malformed("query: too many parameters")
+	errQueryName     = malformed("query: a parameter without a name")
+	errQueryChar     = malformed("query: a character that must be percent-encoded, or must not be there")
+	errGrantID       = malformed("exeat-grant: not a grant ID")
+)
+
+// ParseCall brings a raw request into canonical form, or says why it can't be:
+// the error is ErrMalformed, and ErrByAddress for a call by IP address. It
+// follows RFC 9110, RFC 9112 section 3.2.1 and RFC 3986, and refuses whatever
+// another reader could take for something else.
+func ParseCall(r RawCall) (Call, error) {
+	if err := checkMethod(r.Method); err != nil {
+		return Call{}, err
+	}
+	if r.Scheme != "http" && r.Scheme != "https" {
+		return Call{}, errScheme
+	}
+	c := Call{Method: r.Method, Scheme: r.Scheme, HasBody: r.HasBody, GrantID: GrantID(r.GrantID), At: r.At}
+	var err error
+	if c.Host, c.Port, err = parseAuthority(r.Authority, r.Scheme); err != nil {
+		return Call{}, err
+	}
+	if err := c.parseTarget(r.Target); err != nil {
+		return Call{}, err
+	}
+	if r.GrantID != "" && !c.GrantID.Valid() {
+		return Call{}, errGrantID
+	}
+	c.ok = true
+	return c, nil
+}
+
+// checkMethod takes any token but TRACE, which reflects credentials, and
+// CONNECT, which asks for a tunnel that nothing could look into.
+func checkMethod(m string) error {
+	if m == "" || len(m) > maxMethod || !isToken(m) {
+		return errMethod
+	}
+	if strings.EqualFold(m, "TRACE") || strings.EqualFold(m, "CONNECT") {
+		return errMethodRefused
+	}
+	return nil
+}
+
+// isToken: RFC 9110 section 5.6.2.
+func isToken(s string) bool {
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		if !isUnreserved(c) && strings.IndexByte("!#$%&'*+^`|", c) < 0 {
+			return false
+		}
+	}
+	return s != ""
 }
 
 // Decision answers a call. The zero Decision denies.

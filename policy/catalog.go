@@ -1,43 +1,162 @@
 package policy
 
 import (
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/exeat-dev/exeat/api/v1alpha1"
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
 )
 
-// Catalog is a compiled catalog: immutable, parsed and cross-checked.
+// Catalog is a compiled catalog: immutable, parsed and cross-checked. A nil
+// Catalog holds nothing.
 type Catalog struct {
-	revision string
-	// ...
+	revision     string
+	agents       map[string]*Agent
+	bySPIFFEID   map[string]*Agent
+	bySidecar    map[string]*Agent // exact sidecar IDs
+	byTemplate   map[string]*Agent // what precedes /{instance}
+	destinations map[string]*Destination
+	byHost       map[hostPort]*Destination
+	providers    map[string]*v1alpha1.Provider
+	capabilities map[string]*Capability
 }
 
-// Problem is one thing wrong with a catalog.
-type Problem struct {
-	Kind, Name string // which object
-	Field      string // path, such as spec.calls[0].path
-	Message    string // what is wrong and what would be right
+type hostPort struct {
+	host string
+	port uint16
 }
 
-// Compile checks and compiles a set. On any problem the catalog is nil and
-// all problems are listed.
-func Compile(set *v1alpha1.Set) (*Catalog, []Problem) { panic("contract") }
+func newCatalog() *Catalog {
+	return &Catalog{
+		agents: map[string]*Agent{}, bySPIFFEID: map[string]*Agent{},
+		bySidecar: map[string]*Agent{}, byTemplate: map[string]*Agent{},
+		destinations: map[string]*Destination{}, byHost: map[hostPort]*Destination{},
+		providers: map[string]*v1alpha1.Provider{}, capabilities: map[string]*Capability{},
+	}
+}
 
 // Revision is "c_" and a hash of the set's content: the same set, the same revision.
-func (c *Catalog) Revision() string { panic("contract") }
+func (c *Catalog) Revision() string {
+	if c == nil {
+		return ""
+	}
+	return c.revision
+}
 
-// Agent, AgentBySidecar, AgentBySPIFFEID, Destination, ... look up by name.
-func (c *Catalog) Agent(name string) (*Agent, bool) { panic("contract") }
+// Agent finds an agent by name.
+func (c *Catalog) Agent(name string) (*Agent, bool) {
+	if c == nil {
+		return nil, false
+	}
+	a, ok := c.agents[name]
+	return a, ok
+}
 
-// AgentBySidecar finds the agent whose sidecarID is, or whose template covers, id.
-func (c *Catalog) AgentBySidecar(id string) (*Agent, bool)                         { panic("contract") }
-func (c *Catalog) AgentBySPIFFEID(id string) (*Agent, bool)                        { panic("contract") }
-func (c *Catalog) Agents() []*Agent                                                { panic("contract") }
-func (c *Catalog) Destination(name string) (*Destination, bool)                    { panic("contract") }
-func (c *Catalog) DestinationByHost(host string, port uint16) (*Destination, bool) { panic("contract") }
-func (c *Catalog) Destinations() []*Destination                                    { panic("contract") }
-func (c *Catalog) Capability(name string) (*Capability, bool)                      { panic("contract") }
-func (c *Catalog) Provider(name string) (*v1alpha1.Provider, bool)                 { panic("contract") }
+// AgentBySidecar finds the agent whose sidecarID is, or whose template covers,
+// id. A template covers exactly one more path segment.
+func (c *Catalog) AgentBySidecar(id string) (*Agent, bool) {
+	if c == nil {
+		return nil, false
+	}
+	if a, ok := c.bySidecar[id]; ok {
+		return a, true
+	}
+	i := strings.LastIndexByte(id, '/')
+	if i < 0 || spiffeid.ValidatePathSegment(id[i+1:]) != nil {
+		return nil, false
+	}
+	a, ok := c.byTemplate[id[:i]]
+	return a, ok
+}
+
+// AgentBySPIFFEID finds the agent whose own identity id is.
+func (c *Catalog) AgentBySPIFFEID(id string) (*Agent, bool) {
+	if c == nil {
+		return nil, false
+	}
+	a, ok := c.bySPIFFEID[id]
+	return a, ok
+}
+
+// Agents lists all agents in order of their names.
+func (c *Catalog) Agents() []*Agent {
+	if c == nil {
+		return nil
+	}
+	return sortedValues(c.agents)
+}
+
+// Destination finds a destination by name.
+func (c *Catalog) Destination(name string) (*Destination, bool) {
+	if c == nil {
+		return nil, false
+	}
+	d, ok := c.destinations[name]
+	return d, ok
+}
+
+// DestinationByHost finds the destination that a lower-case host and a port
+// belong to.
+func (c *Catalog) DestinationByHost(host string, port uint16) (*Destination, bool) {
+	if c == nil {
+		return nil, false
+	}
+	d, ok := c.byHost[hostPort{host, port}]
+	return d, ok
+}
+
+// Destinations lists all destinations in order of their names.
+func (c *Catalog) Destinations() []*Destination {
+	if c == nil {
+		return nil
+	}
+	return sortedValues(c.destinations)
+}
+
+// Capability finds a capability by name.
+func (c *Catalog) Capability(name string) (*Capability, bool) {
+	if c == nil {
+		return nil, false
+	}
+	p, ok := c.capabilities[name]
+	return p, ok
+}
+
+// Capabilities lists all capabilities in order of their names.
+func (c *Catalog) Capabilities() []*Capability {
+	if c == nil {
+		return nil
+	}
+	return sortedValues(c.capabilities)
+}
+
+// Provider finds a provider by name.
+func (c *Catalog) Provider(name string) (*v1alpha1.Provider, bool) {
+	if c == nil {
+		return nil, false
+	}
+	p, ok := c.providers[name]
+	return p, ok
+}
+
+// Providers lists all providers in order of their names.
+func (c *Catalog) Providers() []*v1alpha1.Provider {
+	if c == nil {
+		return nil
+	}
+	return sortedValues(c.providers)
+}
+
+func sortedValues[T any](m map[string]T) []T {
+	out := make([]T, 0, len(m))
+	for _, name := range slices.Sorted(maps.Keys(m)) {
+		out = append(out, m[name])
+	}
+	return out
+}
 
 // Agent is a compiled agent.
 type Agent struct {
@@ -45,7 +164,35 @@ type Agent struct {
 	OwnerGroups               []string
 	Contact, Environment      string
 	TaskRequired              bool
-	// unexported: eligibility with narrowed params
+	eligible                  []Eligible // in order of the capabilities' names
+}
+
+// Eligible is a capability that an agent may ask for.
+type Eligible struct {
+	Capability *Capability
+	// Narrowed lists, for some parameters, the only values that this agent may
+	// give. A parameter that is not in it is free within its pattern.
+	Narrowed map[string][]string
+}
+
+// Eligible lists what the agent may ask for, in order of the names.
+func (a *Agent) Eligible() []Eligible {
+	if a == nil {
+		return nil
+	}
+	return slices.Clone(a.eligible)
+}
+
+// EligibleFor finds what the agent may ask for by the capability's name.
+func (a *Agent) EligibleFor(capability string) (Eligible, bool) {
+	if a == nil {
+		return Eligible{}, false
+	}
+	i := slices.IndexFunc(a.eligible, func(e Eligible) bool { return e.Capability.Name == capability })
+	if i < 0 {
+		return Eligible{}, false
+	}
+	return a.eligible[i], true
 }
 
 // Destination is a compiled destination.
@@ -60,6 +207,19 @@ type Destination struct {
 	ClientEnv map[string]string
 }
 
+// Scheme that calls to the destination have.
+func (d *Destination) Scheme() string {
+	if d.Plain {
+		return "http"
+	}
+	return "https"
+}
+
+// serves reports whether a call goes to this destination.
+func (d *Destination) serves(c *Call) bool {
+	return d != nil && d.Port == c.Port && d.Scheme() == c.Scheme && slices.Contains(d.Hosts, c.Host)
+}
+
 // Capability is a compiled capability.
 type Capability struct {
 	Name, Description string
@@ -68,7 +228,25 @@ type Capability struct {
 	Params            map[string]v1alpha1.Param
 	Destination       *Destination
 	TTL, MaxTTL       time.Duration
-	// unexported: compiled rules
+
+	provider *v1alpha1.Provider // nil: no credential is put on the call
+	scope    map[string]template
+	params   []*param // each after those that its pattern names
+	rules    []*rule
+}
+
+// Lifetime gives how long a grant lasts that asks for some time; zero asks for
+// the capability's TTL. The error is a *RequestError.
+func (c *Capability) Lifetime(asked time.Duration) (time.Duration, error) {
+	switch {
+	case asked == 0:
+		return c.TTL, nil
+	case asked < 0:
+		return 0, &RequestError{Code: CodeParamNotAllowed, Field: "ttl", Message: "ttl must be positive"}
+	case asked > c.MaxTTL:
+		return 0, &RequestError{Code: CodeTTLTooLong, Field: "ttl", Message: "ttl may be at most " + c.MaxTTL.String()}
+	}
+	return asked, nil
 }
 
 // Resolved is a capability with parameters filled in: what a grant permits.
@@ -81,13 +259,18 @@ type Resolved struct {
 	Scope    map[string]string
 	// Digest over the resolved capability (calls, hosts, scope), hex SHA-256.
 	Digest string
-	// unexported: the rules with parameters inserted
+	rules  []bound
 }
 
-// Resolve fills in parameters for an agent. The error is a *RequestError.
-func (c *Catalog) Resolve(agent, capability string, params map[string]string) (*Resolved, error) {
-	panic("contract")
-}
+// The codes of a RequestError.
+const (
+	CodeUnknownCapability = "unknown_capability"
+	CodeNotEligible       = "not_eligible"
+	CodeMissingParam      = "missing_param"
+	CodeUnknownParam      = "unknown_param"
+	CodeParamNotAllowed   = "param_not_allowed"
+	CodeTTLTooLong        = "ttl_too_long"
+)
 
 // RequestError says what is wrong with a request for a grant. It never holds a value.
 type RequestError struct {
@@ -97,12 +280,3 @@ type RequestError struct {
 }
 
 func (e *RequestError) Error() string { return e.Message }
-
-// ParseCall brings a raw request into canonical form, or says why it can't be.
-func ParseCall(r RawCall) (Call, error) { panic("contract") }
-
-// Decide answers one call of an agent within a task at now. It is pure, takes
-// no lock and allocates only on denial. nil view: unknown_task.
-func Decide(cat *Catalog, agent *Agent, view *TaskView, call *Call, now time.Time) Decision {
-	panic("contract")
-}

@@ -17,8 +17,21 @@ type Life struct {
 	End     EndReason
 }
 
+// Begin is the life of what was asked for at now, and is forgotten at until
+// if it never becomes active.
+func Begin(now, until time.Time) Life { return Life{State: Pending, Began: now, Until: until} }
+
 // Live reports whether it is active at now.
 func (l Life) Live(now time.Time) bool { return l.State == Active && now.Before(l.Until) }
+
+// Over reports whether at now it has ended, or its time has run out and only
+// the record of that is missing.
+func (l Life) Over(now time.Time) bool { return l.State == Ended || l.ranOut(now) }
+
+// ranOut reports whether a time to end by itself was set and has passed.
+func (l Life) ranOut(now time.Time) bool {
+	return l.State != StateNone && !l.Until.IsZero() && !now.Before(l.Until)
+}
 
 // EventKind names what can happen to a task or grant.
 type EventKind uint8
@@ -39,6 +52,12 @@ type Event struct {
 	Reason EndReason // for EventEnd
 }
 
+// Activate is the event of becoming active until a time.
+func Activate(until time.Time) Event { return Event{Kind: EventActivate, Until: until} }
+
+// End is the event of ending for a reason.
+func End(reason EndReason) Event { return Event{Kind: EventEnd, Reason: reason} }
+
 // Errors of Transition.
 var (
 	// ErrEnded: it has ended, and what ended never comes back.
@@ -49,4 +68,67 @@ var (
 
 // Transition is the one state machine of tasks and grants. It returns the life
 // after event at now, or the life unchanged and ErrEnded or ErrTransition.
-func Transition(l Life, event Event, now time.Time) (Life, error) { panic("contract") }
+//
+//	from \ event   activate      pause     resume    end
+//	none           -             -         -         -
+//	pending        active (1)    -         -         ended (3)
+//	active         -             paused (2) -        ended (3)
+//	paused         -             -         active (2) ended (3)
+//	ended          ErrEnded      ErrEnded  ErrEnded  ErrEnded
+//
+// A dash is ErrTransition. (1) only until a time that is yet to come, and
+// within the time that the pending one had; (2) only before its time runs out;
+// (3) only for a reason of the closed list. What ended by itself before anybody
+// said so ended then, and for that reason: EndExpired, or EndRequestExpired
+// when it never was active.
+func Transition(l Life, event Event, now time.Time) (Life, error) {
+	if l.State == Ended {
+		return l, ErrEnded
+	}
+	switch {
+	case event.Kind == EventEnd:
+		return l.ended(event.Reason, now)
+	case l.ranOut(now):
+		return l, ErrTransition
+	case event.Kind == EventActivate && l.State == Pending && now.Before(event.Until):
+		l.State, l.Activated, l.Until = Active, now, event.Until
+	case event.Kind == EventPause && l.State == Active:
+		l.State = Paused
+	case event.Kind == EventResume && l.State == Paused:
+		l.State = Active
+	default:
+		return l, ErrTransition
+	}
+	return l, nil
+}
+
+func (l Life) ended(reason EndReason, now time.Time) (Life, error) {
+	if !reason.Valid() || !l.State.open() {
+		return l, ErrTransition
+	}
+	at := now
+	if l.ranOut(now) {
+		at, reason = l.Until, EndExpired
+		if l.State == Pending {
+			reason = EndRequestExpired
+		}
+	}
+	if at.Before(l.Began) { // a clock that stepped back makes no negative life
+		at = l.Began
+	}
+	l.State, l.EndedAt, l.End = Ended, at, reason
+	return l, nil
+}
+
+// open reports whether something in this state can still end.
+func (s State) open() bool { return s == Pending || s == Active || s == Paused }
+
+// Valid reports whether r is one of the end reasons.
+func (r EndReason) Valid() bool {
+	switch r {
+	case EndRefused, EndWithdrawn, EndRequestExpired, EndExpired, EndCompleted, EndFailed, EndRevoked,
+		EndParentEnded, EndAgentSuspended, EndPolicyChanged, EndContextChanged:
+		return true
+	}
+	return false
+}

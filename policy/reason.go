@@ -1,5 +1,7 @@
 package policy
 
+import "errors"
+
 // Reason says why a call was decided as it was. It is one closed enum, used in
 // the API, in metrics and in audit. The zero value is Internal, a denial.
 type Reason uint8
@@ -48,6 +50,28 @@ func (r Reason) String() string {
 	return reasonNames[r]
 }
 
+// ParseReason finds a reason by its name; false, and Internal, for another text.
+func ParseReason(name string) (Reason, bool) {
+	for r, n := range reasonNames {
+		if n == name {
+			return Reason(r), true
+		}
+	}
+	return Internal, false
+}
+
+// UnmarshalText reads a name.
+func (r *Reason) UnmarshalText(text []byte) error {
+	parsed, ok := ParseReason(string(text))
+	if !ok {
+		return errReason
+	}
+	*r = parsed
+	return nil
+}
+
+var errReason = errors.New("not a reason")
+
 // MarshalText writes the name.
 func (r Reason) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
 
@@ -71,4 +95,52 @@ func (r Reason) Retry() Retry {
 	default:
 		return RetryNever
 	}
+}
+
+// Status is the HTTP status (RFC 9110 section 15) of a denial for this reason.
+func (r Reason) Status() int {
+	switch r {
+	case MalformedCall:
+		return 400
+	case RateLimited:
+		return 429
+	case CredentialUnavailable, StateStale, AuditUnavailable, Overloaded, Internal:
+		return 503
+	default:
+		return 403
+	}
+}
+
+var reasonTitles = [reasonCount]string{
+	Internal:              "The decision failed",
+	Allowed:               "Allowed",
+	NoGrant:               "No active grant for this destination",
+	UnknownAgent:          "No agent is known by this identity",
+	UnknownTask:           "No such task of this agent",
+	AgentSuspended:        "The agent is suspended",
+	UnknownDestination:    "Not a destination of the catalog",
+	CallNotGranted:        "No active grant covers this call",
+	QueryNotGranted:       "The grant does not cover this query",
+	BodyNotGranted:        "The grant does not cover a body",
+	GrantExpired:          "The grant has expired",
+	GrantEnded:            "The grant has ended",
+	ApprovalPending:       "The grant awaits approval",
+	UsesExhausted:         "The uses of the grant are spent",
+	Replayed:              "This call was made before",
+	RateLimited:           "Too many calls",
+	PolicyDenied:          "Denied by policy",
+	CredentialUnavailable: "The credential of the grant is not available",
+	MalformedCall:         "The call is malformed or ambiguous",
+	StateStale:            "The decision would rest on stale state",
+	AuditUnavailable:      "The decision cannot be recorded",
+	Overloaded:            "Too many decisions at once",
+}
+
+// Title says the reason in words (RFC 9457 section 3.1.3): the same for every
+// denial of this reason.
+func (r Reason) Title() string {
+	if r >= reasonCount {
+		return reasonTitles[Internal]
+	}
+	return reasonTitles[r]
 }

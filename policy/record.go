@@ -1,5 +1,7 @@
 package policy
 
+import "strings"
+
 // TaskID is "t_" and a ULID; GrantID is "g_" and a ULID.
 type (
 	TaskID  string
@@ -93,4 +95,25 @@ type Grant struct {
 	Digest string
 	// Catalog is the revision under which it was decided.
 	Catalog string
+}
+
+// Valid reports whether id is a prefix and a ULID, as Exeat makes them.
+func (id GrantID) Valid() bool { return validID(string(id), "g_") }
+
+// Valid reports whether id is a prefix and a ULID, as Exeat makes them.
+func (id TaskID) Valid() bool { return validID(string(id), "t_") }
+
+// validID takes the one spelling of a ULID: 26 characters of Crockford's
+// base32 in capitals, the first at most 7 (it holds three bits).
+func validID(id, prefix string) bool {
+	s, ok := strings.CutPrefix(id, prefix)
+	if !ok || len(s) != 26 || s[0] > '7' {
+		return false
+	}
+	for i := 0; i < len(s); i++ {
+		if strings.IndexByte("0123456789ABCDEFGHJKMNPQRSTVWXYZ", s[i]) < 0 {
+			return false
+		}
+	}
+	return true
 }
