@@ -1,0 +1,221 @@
+package client
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// Secret is a string that must not be shown: it prints as [secret] and cannot
+// be marshalled.
+type Secret struct{ text string }
+
+// NewSecret wraps text.
+func NewSecret(text string) Secret { return Secret{text} }
+
+// Expose gives the text.
+func (s Secret) Expose() string { return s.text }
+
+// IsZero reports whether there is no text.
+func (s Secret) IsZero() bool { return s.text == "" }
+
+// String hides the text.
+func (Secret) String() string { return "[secret]" }
+
+// GoString hides the text from %#v.
+func (Secret) GoString() string { return "[secret]" }
+
+// UnmarshalJSON reads a JSON string.
+func (s *Secret) UnmarshalJSON(b []byte) error { return json.Unmarshal(b, &s.text) }
+
+// MarshalJSON always fails: a secret leaves through Expose alone.
+func (Secret) MarshalJSON() ([]byte, error) { return nil, errSecret }
+
+// Claimed is what an agent says of itself; kept and shown, never trusted.
+type Claimed struct {
+	Purpose string            `json:"purpose,omitempty"`
+	Context map[string]string `json:"context,omitempty"`
+}
+
+// TaskRequest asks for a task. Timeout is 1h when zero and at most 24h.
+type TaskRequest struct {
+	Type    string
+	Claimed Claimed
+	Timeout time.Duration
+}
+
+// Task is a unit of work that grants are bound to.
+type Task struct {
+	ID        string    `json:"id"`
+	Agent     string    `json:"agent"`
+	Instance  string    `json:"instance"`
+	Type      string    `json:"type"`
+	Claimed   Claimed   `json:"claimed"`
+	StartedBy string    `json:"startedBy"`
+	State     string    `json:"state"` // pending, active, paused or ended
+	StartedAt time.Time `json:"startedAt"`
+	Until     time.Time `json:"until"`
+	EndedAt   time.Time `json:"endedAt,omitzero"`
+	EndReason string    `json:"endReason,omitempty"`
+	// Grants are there when one task was read.
+	Grants []Grant `json:"grants,omitempty"`
+	// Credential is there when the task was started, and never again: the
+	// password of its proxy credential, whose user is ID.
+	Credential Secret `json:"credential,omitzero"`
+}
+
+// GrantRequest asks for a grant. TTL is the capability's own when zero; Wait is
+// how long the reply may wait for the grant to be ready, 10s when zero.
+type GrantRequest struct {
+	Task       string
+	Capability string
+	Params     map[string]string
+	TTL        time.Duration
+	Wait       time.Duration
+}
+
+// Grant is one capability with its parameters filled in, held for one task.
+type Grant struct {
+	ID          string            `json:"id"`
+	Task        string            `json:"task"`
+	Agent       string            `json:"agent"`
+	Instance    string            `json:"instance"`
+	Capability  string            `json:"capability"`
+	Params      map[string]string `json:"params,omitempty"`
+	Destination string            `json:"destination"`
+	State       string            `json:"state"` // pending, active or ended
+	// Ready: the very next call under the grant succeeds.
+	Ready bool `json:"ready"`
+	// Waiting says what an active grant that is not ready waits for, Detail the
+	// same in words, or why it failed.
+	Waiting     string    `json:"waiting,omitempty"`
+	Detail      string    `json:"detail,omitempty"`
+	RequestedAt time.Time `json:"requestedAt"`
+	Until       time.Time `json:"until"`
+	EndedAt     time.Time `json:"endedAt,omitzero"`
+	EndReason   string    `json:"endReason,omitempty"`
+	Catalog     string    `json:"catalog"`
+}
+
+// Ending says how far an ending is. From AcceptedAt nothing brings it back.
+type Ending struct {
+	AcceptedAt time.Time `json:"acceptedAt"`
+	// Enforced: no replica allows a call any more, no older check still runs,
+	// and the streams are closed.
+	Enforced   bool      `json:"enforced"`
+	EnforcedAt time.Time `json:"enforcedAt,omitzero"`
+	// BoundAt is when the last open stream ends by itself, if that was not
+	// confirmed; Waiting says by whom.
+	BoundAt time.Time `json:"boundAt,omitzero"`
+	Waiting string    `json:"waiting,omitempty"`
+}
+
+// EndedGrant is a grant and how far its ending is.
+type EndedGrant struct {
+	Grant  Grant  `json:"grant"`
+	Ending Ending `json:"ending"`
+}
+
+// Receipt is what a task did.
+type Receipt struct {
+	Task        Task        `json:"task"`
+	Ending      Ending      `json:"ending"`
+	Grants      []Grant     `json:"grants"`
+	Calls       Calls       `json:"calls"`
+	Credentials Credentials `json:"credentials"`
+}
+
+// Calls counts calls by their decision, denied ones by reason.
+type Calls struct {
+	Allowed int            `json:"allowed"`
+	Denied  map[string]int `json:"denied,omitempty"`
+}
+
+// Total is the number of calls that were decided on.
+func (c Calls) Total() int {
+	n := c.Allowed
+	for _, denied := range c.Denied {
+		n += denied
+	}
+	return n
+}
+
+// Credentials counts credentials by what became of them. Injected ones are
+// standing secrets and outlive the task.
+type Credentials struct {
+	Minted      int `json:"minted"`
+	Injected    int `json:"injected"`
+	MintFailed  int `json:"mintFailed"`
+	Revoked     int `json:"revoked"`
+	ExpiresOnly int `json:"expiresOnly"` // end by themselves alone
+	Unsupported int `json:"unsupported"` // cannot be taken back at all
+	Failed      int `json:"failed"`      // taking them back failed
+	Pending     int `json:"pending"`     // taking them back goes on
+}
+
+// Capabilities is what one agent may ask for under one catalog.
+type Capabilities struct {
+	Agent        string       `json:"agent"`
+	Catalog      string       `json:"catalog"` // revision
+	Capabilities []Capability `json:"capabilities"`
+}
+
+// Capability is one thing that an agent may ask for.
+type Capability struct {
+	Name        string   `json:"name"`
+	Description string   `json:"description,omitempty"`
+	Risk        string   `json:"risk"`
+	Sensitivity string   `json:"sensitivity"`
+	Destination string   `json:"destination"`
+	TTL         Duration `json:"ttl"`
+	MaxTTL      Duration `json:"maxTTL"`
+	// Schema is the JSON Schema (2020-12) of the parameters for this agent.
+	Schema json.RawMessage `json:"schema"`
+}
+
+// Denial is a denied call.
+type Denial struct {
+	N           int       `json:"n"` // counts the task's denials from 1
+	Decision    string    `json:"decision"`
+	Time        time.Time `json:"time"`
+	Reason      string    `json:"reason"`
+	Retry       string    `json:"retry"` // never, after or request_grant
+	Method      string    `json:"method"`
+	URL         string    `json:"url"` // without its query
+	Destination string    `json:"destination,omitempty"`
+	Capability  string    `json:"capability,omitempty"`
+	Next        []Next    `json:"next,omitempty"`
+}
+
+// Next is something that an agent can do about a denial.
+type Next struct {
+	Action     string            `json:"action"`
+	Capability string            `json:"capability,omitempty"`
+	Params     map[string]string `json:"params,omitempty"`
+}
+
+// Sidecar is a connected sidecar and how far its configuration is: what was
+// granted and what was ended up to which store revision is in force.
+type Sidecar struct {
+	Instance string `json:"instance"`
+	Agent    string `json:"agent,omitempty"`
+	Ready    int64  `json:"ready"`
+	Cut      int64  `json:"cut"`
+	Rejected string `json:"rejected,omitempty"`
+	Version  string `json:"version,omitempty"`
+}
+
+// Duration is a length of time as the API writes it, such as 1h30m0s.
+type Duration time.Duration
+
+// UnmarshalText reads what time.ParseDuration reads.
+func (d *Duration) UnmarshalText(text []byte) error {
+	v, err := time.ParseDuration(string(text))
+	*d = Duration(v)
+	return err
+}
+
+// MarshalText writes it as time.Duration prints it.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// String prints it as time.Duration does.
+func (d Duration) String() string { return time.Duration(d).String() }
