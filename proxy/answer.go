@@ -1,7 +1,9 @@
 package proxy
 
 import (
-	"strings"
+	"slices"
+	"strconv"
+	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
@@ -17,6 +19,10 @@ import (
 const (
 	headerTimeout    = "grpc-timeout"
 	headerConnection = "connection"
+
+	// retryAfter is how long to wait where waiting helps: what was denied for
+	// is over by then, or lasts.
+	retryAfter = time.Second
 
 	// Keys of the dynamic metadata under ext_authz's namespace, which come back
 	// in the access log.
@@ -60,28 +66,18 @@ func overwrite(name, value string) *corev3.HeaderValueOption {
 	}
 }
 
-// settable reports whether a credential may be in a header of this name: not
-// in one that says what the message is or where it goes.
-func settable(name string) bool {
-	if !isToken(name) || name == "host" || strings.HasPrefix(name, "exeat-") {
-		return false
-	}
-	fate := headerOf(name).fate
-	return fate == remove || fate == never
-}
-
 // removals lists the headers that do not pass, and keeps their names for the
 // record. Envoy removes after it has set: a name that the answer sets is not
 // listed, which overwrites what the agent sent.
 func (c *check) removals(h *authv3.AttributeContext_HttpRequest, set []credential.Header) []string {
 	var names []string
-	listed := c.decision.Held.Resolved.Destination.Headers
+	destination := c.decision.Held.Resolved.Destination
 	// No error comes back: the function returns none.
 	_ = eachHeader(h, func(name, _ string) error {
-		if name[0] == ':' || headerOf(name).passes(name, listed) || contains(names, name) {
+		if name[0] == ':' || passes(name, destination) || slices.Contains(names, name) {
 			return nil
 		}
-		if !envoyMade(name) && !contains(c.removed, name) {
+		if !envoyMade(name) && !slices.Contains(c.removed, name) {
 			c.removed = append(c.removed, name)
 		}
 		if !sets(set, name) {
@@ -93,38 +89,28 @@ func (c *check) removals(h *authv3.AttributeContext_HttpRequest, set []credentia
 }
 
 func sets(headers []credential.Header, name string) bool {
-	for _, h := range headers {
-		if h.Name == name {
-			return true
-		}
-	}
-	return false
-}
-
-func contains(names []string, name string) bool {
-	for _, n := range names {
-		if n == name {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(headers, func(h credential.Header) bool { return h.Name == name })
 }
 
 // denied is the answer to a call that may not leave. unrecorded asks the
 // access log to bring the record that could not be written.
 func (s *Server) denied(c *check, unrecorded bool) *authv3.CheckResponse {
-	problem := policy.NewProblem(c.id, &c.decision, &c.call)
+	denial := policy.NewDenial(c.decision, c.id, &c.call, retryAfter)
+	headers := []*corev3.HeaderValueOption{
+		overwrite("content-type", policy.ProblemType),
+		overwrite("cache-control", "no-store"),
+		overwrite(policy.HeaderDecision, c.id),
+	}
+	if denial.RetryAfter > 0 { // RFC 9110 section 10.2.3
+		headers = append(headers, overwrite("retry-after", strconv.Itoa(denial.RetryAfter)))
+	}
 	return &authv3.CheckResponse{
 		Status:          &rpcstatus.Status{Code: int32(codes.PermissionDenied)},
 		DynamicMetadata: metadata(c, unrecorded),
 		HttpResponse: &authv3.CheckResponse_DeniedResponse{DeniedResponse: &authv3.DeniedHttpResponse{
-			Status: &typev3.HttpStatus{Code: typev3.StatusCode(problem.Status)},
-			Headers: []*corev3.HeaderValueOption{
-				overwrite("content-type", policy.ProblemMediaType),
-				overwrite("cache-control", "no-store"),
-				overwrite(policy.HeaderDecision, c.id),
-			},
-			Body: string(problem.JSON()),
+			Status:  &typev3.HttpStatus{Code: typev3.StatusCode(denial.Status)},
+			Headers: headers,
+			Body:    string(denial.ProblemJSON()),
 		}},
 	}
 }

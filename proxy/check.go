@@ -85,8 +85,7 @@ func (s *Server) afterPanic(ctx context.Context, c *check) (resp *authv3.CheckRe
 // run is the order of DESIGN section 3.
 func (s *Server) run(ctx context.Context, c *check, req *authv3.CheckRequest) (*authv3.CheckResponse, error) {
 	fresh := s.index.Fresh(ctx)
-	running := s.index.Begin()
-	defer running.Done()
+	defer s.begin().Done()
 
 	c.revision, c.catalog = s.index.Revision(), s.index.Catalog()
 	c.decision = s.judge(c, req)
@@ -150,8 +149,8 @@ func (s *Server) identify(c *check, extensions map[string]string) policy.Reason 
 // decide asks the policy, and holds its yes against the chain that the call
 // came in by: that chain is the second lock.
 func (s *Server) decide(c *check) policy.Decision {
-	if reason := c.chainFits(); reason != policy.Allowed {
-		return policy.Decision{Reason: reason}
+	if !c.chainFits() {
+		return policy.Decision{Reason: policy.MalformedCall}
 	}
 	d := policy.Decide(c.catalog, c.agent, c.view, &c.call, c.began)
 	if d.Allowed() && !c.served(d.Held) {
@@ -161,28 +160,21 @@ func (s *Server) decide(c *check) policy.Decision {
 	return d
 }
 
-// chainFits compares what the call says with the chain that it came in by.
-func (c *check) chainFits() policy.Reason {
-	if c.chain == policy.DestinationNone {
-		return policy.Allowed // to be denied in any case, for the precise reason
+// chainFits compares what the call says with the chain that it came in by. One
+// connection, one host: a name in TLS and another one in the request is how a
+// connection is made to reach another virtual host.
+func (c *check) chainFits() bool {
+	if c.sni != "" && c.sni != c.call.Host {
+		return false
 	}
-	if c.chain == policy.DestinationPlain {
-		return allowedIf(c.call.Scheme == "http" && c.sni == "")
-	}
-	// One connection, one host: a name in TLS and another one in the request
-	// is how a connection is made to reach another virtual host.
-	if c.call.Scheme != "https" || c.sni != c.call.Host {
-		return policy.MalformedCall
+	switch c.chain {
+	case policy.DestinationNone:
+		return true // to be denied in any case, for the precise reason
+	case policy.DestinationPlain:
+		return c.call.Scheme == "http" && c.sni == ""
 	}
 	d, ok := c.catalog.DestinationByHost(c.call.Host, c.call.Port)
-	return allowedIf(ok && d.Name == c.chain)
-}
-
-func allowedIf(ok bool) policy.Reason {
-	if ok {
-		return policy.Allowed
-	}
-	return policy.MalformedCall
+	return ok && d.Name == c.chain && c.call.Scheme == "https" && c.sni != ""
 }
 
 // served reports whether the chain has a route to the grant's destination.
@@ -280,6 +272,9 @@ func heldIn(view *policy.TaskView, id policy.GrantID) *policy.Held {
 // all the same, with the reason that it has.
 func (s *Server) deny(ctx context.Context, c *check, reason policy.Reason) (*authv3.CheckResponse, error) {
 	c.decision.Reason = reason
+	if c.decision.Next == nil && c.call.Host != "" && reason.Retry() == policy.RetryRequestGrant {
+		c.decision.Next = c.catalog.Suggest(c.agent, &c.call)
+	}
 	err := s.audit.Decision(ctx, c.record())
 	if err != nil {
 		s.metrics.unrecorded.Inc()

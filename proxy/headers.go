@@ -1,27 +1,16 @@
 package proxy
 
-import "strings"
+import (
+	"strings"
 
-// fate is what becomes of a request header on its way out.
-type fate uint8
-
-const (
-	// remove is what happens to every header that nothing speaks for.
-	remove fate = iota
-	// pass: in the fixed safe set.
-	pass
-	// routed: Envoy still needs it here; the serving route removes it.
-	routed
-	// never: removed even if a destination lists it.
-	never
-	// overrides: makes some servers take another method or URL than the one
-	// that is decided on, so the call is malformed.
-	overrides
+	"github.com/exeat-dev/exeat/policy"
 )
 
 // header is what is known of a header's name.
 type header struct {
-	fate fate
+	// pass: in the fixed safe set. What is not, passes only to a destination
+	// that lists it.
+	pass bool
 	// single names may stand only once: two values are read differently by
 	// different servers (RFC 9110 section 5.3). It is the name's bit, 0 for
 	// names that may repeat.
@@ -53,133 +42,87 @@ const (
 // (Authorization, Cookie, Forwarded), nor where from (Referer, Origin).
 var headers = map[string]header{
 	// Content negotiation (RFC 9110 section 12.5) and preferences (RFC 7240, RFC 9218).
-	"accept":          {fate: pass},
-	"accept-charset":  {fate: pass},
-	"accept-encoding": {fate: pass},
-	"accept-language": {fate: pass},
-	"prefer":          {fate: pass},
-	"priority":        {fate: pass},
+	"accept":          {pass: true},
+	"accept-charset":  {pass: true},
+	"accept-encoding": {pass: true},
+	"accept-language": {pass: true},
+	"prefer":          {pass: true},
+	"priority":        {pass: true},
 
 	// The content (RFC 9110 sections 8 and 14.4, RFC 9530). Without
 	// Content-Length Envoy would send the body in chunks.
-	"content-type":      {pass, onceContentType},
-	"content-length":    {pass, onceContentLength},
-	"content-encoding":  {fate: pass},
-	"content-language":  {fate: pass},
-	"content-range":     {pass, onceContentRange},
-	"content-digest":    {fate: pass},
-	"repr-digest":       {fate: pass},
-	"transfer-encoding": {fate: pass},
-	"trailer":           {fate: pass},
-	"date":              {pass, onceDate},
+	"content-type":      {true, onceContentType},
+	"content-length":    {true, onceContentLength},
+	"content-encoding":  {pass: true},
+	"content-language":  {pass: true},
+	"content-range":     {true, onceContentRange},
+	"content-digest":    {pass: true},
+	"repr-digest":       {pass: true},
+	"transfer-encoding": {pass: true},
+	"trailer":           {pass: true},
+	"date":              {true, onceDate},
 
 	// Conditions, ranges and caching (RFC 9110 sections 13 and 14, RFC 9111).
-	"if-match":            {fate: pass},
-	"if-none-match":       {fate: pass},
-	"if-modified-since":   {pass, onceIfModifiedSince},
-	"if-unmodified-since": {pass, onceIfUnmodifiedSince},
-	"if-range":            {pass, onceIfRange},
-	"range":               {pass, onceRange},
-	"cache-control":       {fate: pass},
-	"pragma":              {fate: pass},
+	"if-match":            {pass: true},
+	"if-none-match":       {pass: true},
+	"if-modified-since":   {true, onceIfModifiedSince},
+	"if-unmodified-since": {true, onceIfUnmodifiedSince},
+	"if-range":            {true, onceIfRange},
+	"range":               {true, onceRange},
+	"cache-control":       {pass: true},
+	"pragma":              {pass: true},
 
 	// Control of the exchange. Envoy leaves only "trailers" of TE
 	// (RFC 9110 section 10.1.4) and answers Expect itself.
-	"expect":     {fate: pass},
-	"te":         {fate: pass},
-	"user-agent": {pass, onceUserAgent},
+	"expect":     {pass: true},
+	"te":         {pass: true},
+	"user-agent": {true, onceUserAgent},
 
 	// Safe repetition and resumption (draft-ietf-httpapi-idempotency-key-header,
 	// HTML section 9.2), and W3C Trace Context. Not W3C Baggage: it is free text.
-	"idempotency-key": {pass, onceIdempotencyKey},
-	"last-event-id":   {pass, onceLastEventID},
-	"traceparent":     {pass, onceTraceparent},
-	"tracestate":      {fate: pass},
+	"idempotency-key": {true, onceIdempotencyKey},
+	"last-event-id":   {true, onceLastEventID},
+	"traceparent":     {true, onceTraceparent},
+	"tracestate":      {pass: true},
 
 	// WebSocket (RFC 6455 section 4.1). Not Sec-WebSocket-Protocol: it is used
 	// to carry bearer tokens; a destination may list it.
-	"connection":               {fate: pass},
-	"upgrade":                  {pass, onceUpgrade},
-	"sec-websocket-key":        {fate: pass},
-	"sec-websocket-version":    {fate: pass},
-	"sec-websocket-extensions": {fate: pass},
+	"connection":               {pass: true},
+	"upgrade":                  {true, onceUpgrade},
+	"sec-websocket-key":        {pass: true},
+	"sec-websocket-version":    {pass: true},
+	"sec-websocket-extensions": {pass: true},
 
-	// Envoy's own at this point.
-	"x-forwarded-proto": {fate: routed},
-	"x-request-id":      {fate: routed},
-	"grpc-timeout":      {routed, onceTimeout},
+	// Envoy still needs these here; the serving route removes them.
+	"x-forwarded-proto": {pass: true},
+	"x-request-id":      {pass: true},
+	"grpc-timeout":      {true, onceTimeout},
 
-	// What says who sends: the credential of the grant takes its place. And
-	// what says through whom: the upstream might believe it.
-	"authorization": {fate: never},
-	"cookie":        {fate: never},
-	"cookie2":       {fate: never},
-	"forwarded":     {fate: never},
-	"via":           {fate: never},
-	"x-real-ip":     {fate: never},
-	"exeat-grant":   {never, onceGrant},
-	"exeat-call":    {never, onceCall},
-
-	"x-http-method-override": {fate: overrides},
-	"x-http-method":          {fate: overrides},
-	"x-method-override":      {fate: overrides},
-	"x-original-method":      {fate: overrides},
-	"x-original-url":         {fate: overrides},
-	"x-original-uri":         {fate: overrides},
-	"x-rewrite-url":          {fate: overrides},
-	"x-rewrite-uri":          {fate: overrides},
-	"x-override-url":         {fate: overrides},
-	"-method":                {fate: overrides}, // _method
+	// Ours; they end here.
+	policy.HeaderGrant: {single: onceGrant},
+	policy.HeaderCall:  {single: onceCall},
 }
 
-// neverPrefixes are ours, Envoy's and proxies' own spaces of names.
-var neverPrefixes = [...]string{"exeat-", "proxy-", "x-envoy-", "x-forwarded-"}
-
-// headerOf looks a lower-case name up. Servers that read names from a CGI-like
-// environment (RFC 3875 section 4.1.18) take an underscore for a hyphen, so a
-// name with underscores is never safer than the one with hyphens, and it is
-// not that one either.
-func headerOf(name string) header {
-	if strings.IndexByte(name, '_') < 0 {
-		return plainHeaderOf(name)
+// passes reports whether a header may go on to a destination.
+func passes(name string, d *policy.Destination) bool {
+	if h, known := headers[name]; known {
+		return h.pass
 	}
-	if h := plainHeaderOf(strings.ReplaceAll(name, "_", "-")); h.fate == never || h.fate == overrides {
-		return header{fate: h.fate}
-	}
-	return header{}
+	return d.Allows(name)
 }
 
-func plainHeaderOf(name string) header {
-	if h, ok := headers[name]; ok {
-		return h
+// settable reports whether a credential may be in a header of this name: not
+// in one that says what the message is, where it goes or who stood between.
+func settable(name string) bool {
+	if _, known := headers[name]; known || !isToken(name) || name == "host" || policy.OverrideHeader(name) {
+		return false
 	}
-	for _, p := range neverPrefixes {
-		if strings.HasPrefix(name, p) {
-			return header{fate: never}
+	for _, prefix := range [...]string{"exeat-", "x-envoy-", "x-forwarded-"} {
+		if strings.HasPrefix(name, prefix) {
+			return false
 		}
 	}
-	return header{}
-}
-
-// passes reports whether a header may go to a destination that lists these
-// names besides the fixed set; a trailing * is a prefix.
-func (h header) passes(name string, listed []string) bool {
-	switch h.fate {
-	case pass, routed:
-		return true
-	case remove:
-		return listedIn(listed, name)
-	}
-	return false
-}
-
-func listedIn(listed []string, name string) bool {
-	for _, l := range listed {
-		if p, isPrefix := strings.CutSuffix(l, "*"); l == name || isPrefix && strings.HasPrefix(name, p) {
-			return true
-		}
-	}
-	return false
+	return true
 }
 
 // envoyMade are the removed names that Envoy itself puts on: no news for the record.

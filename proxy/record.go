@@ -4,7 +4,6 @@ import (
 	"strings"
 
 	"github.com/exeat-dev/exeat/audit"
-	"github.com/exeat-dev/exeat/policy"
 )
 
 // Bounds on what a record keeps of a call that was not well formed; a parsed
@@ -91,4 +90,3 @@ func clip(s string, n int) string {
 	}
 	return strings.ToValidUTF8(s, "\uFFFD")
 }
-

@@ -52,20 +52,8 @@ func translate(req *authv3.CheckRequest, now time.Time) (request, error) {
 	r.raw.HasBody = h.GetSize() > 0 || len(h.GetRawBody()) > 0 || h.GetBody() != ""
 
 	s := headerScan{request: &r, http: h}
-	if err := s.all(); err != nil {
-		return r, err
-	}
-	return r, methodAllowed(r.raw.Method)
-}
-
-// methodAllowed refuses the methods that no grant can cover: CONNECT asks for
-// a tunnel, and TRACE sends back what was sent, credential included (RFC 9110
-// sections 9.3.6 and 9.3.8).
-func methodAllowed(method string) error {
-	if method == "CONNECT" || method == "TRACE" {
-		return errMalformed
-	}
-	return nil
+	err := s.all()
+	return r, err
 }
 
 // eachHeader visits the request's headers as Envoy has them: raw, in order and
@@ -109,8 +97,8 @@ func (s *headerScan) one(name, value string) error {
 	if !isToken(name) || !isFieldValue(value) {
 		return errMalformed
 	}
-	h := headerOf(name)
-	if h.fate == overrides || s.seen&h.single != 0 {
+	h, known := headers[name]
+	if s.seen&h.single != 0 || !known && policy.OverrideHeader(name) {
 		return errMalformed
 	}
 	s.seen |= h.single
