@@ -52,7 +52,7 @@ func (p *capabilityCompiler) method(field, m string) {
 func (p *capabilityCompiler) path(field, s string, r *rule) {
 	parts, rest, fault := parsePathRule(s)
 	if fault != "" {
-		p.add(field, "%s", fault)
+		p.unread(field, "%s", fault)
 		return
 	}
 	for i := range parts {
@@ -72,7 +72,7 @@ func (p *capabilityCompiler) path(field, s string, r *rule) {
 func (p *capabilityCompiler) host(field, s string, r *rule) {
 	t, err := parseTemplate(s)
 	if err != nil {
-		p.add(field, "%v", err)
+		p.unread(field, "%v", err)
 		return
 	}
 	if !p.refers(field, t, inHost) || !p.compiled(t) {
@@ -107,11 +107,12 @@ func (p *capabilityCompiler) queryParam(field, name, pattern string, r *rule) {
 		return
 	}
 	if !p.printable(field, name) {
+		p.blind = true
 		return
 	}
 	t, err := parsePattern(pattern)
 	if err != nil {
-		p.add(field, "%v", err)
+		p.unread(field, "%v", err)
 		return
 	}
 	if !p.refers(field, t, inQuery) || !p.compiled(t) {

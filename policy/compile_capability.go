@@ -20,6 +20,14 @@ type capabilityCompiler struct {
 	loose  map[string]string
 	listed map[string]v1alpha1.Param
 	used   map[string]usage
+	// blind is set where a text could not be read: what it uses is not known.
+	blind bool
+}
+
+// unread adds a problem for a text in which parameters may stand.
+func (p *capabilityCompiler) unread(field, format string, args ...any) {
+	p.blind = true
+	p.add(field, format, args...)
 }
 
 func (c *compiler) capability(in *v1alpha1.Capability) {
@@ -93,7 +101,7 @@ func (p *capabilityCompiler) parameters() {
 		}
 		t, err := parsePattern(p.listed[name].Pattern)
 		if err != nil {
-			p.add(field+".pattern", "%v", err)
+			p.unread(field+".pattern", "%v", err)
 			continue
 		}
 		if p.refers(field+".pattern", t, inParam) {
@@ -127,13 +135,13 @@ func (d *dependencies) visit(name string, path []string) (cycle []string) {
 	case 2, 3:
 		return nil
 	}
+	t, good := d.parsed[name]
 	d.state[name] = 1
-	good := true
-	for _, dep := range d.parsed[name].params() {
+	for _, dep := range t.params() {
 		if c := d.visit(dep, path); c != nil && cycle == nil {
 			cycle = c
 		}
-		good = good && d.state[dep] == 2 && d.parsed[dep] != nil
+		good = good && d.state[dep] == 2
 	}
 	if d.state[name] = 3; good {
 		d.state[name] = 2
@@ -189,7 +197,7 @@ func (p *capabilityCompiler) compiled(t template) bool {
 // unused: a parameter that changes nothing looks like a restriction and is none.
 func (p *capabilityCompiler) unused() {
 	for _, name := range slices.Sorted(maps.Keys(p.listed)) {
-		if p.used[name] == 0 && isParamName(name) {
+		if p.used[name] == 0 && isParamName(name) && !p.blind {
 			p.add("spec.params."+name, "is used nowhere; use it in calls, scope or another parameter, or remove it")
 		}
 	}
@@ -223,7 +231,7 @@ func (p *capabilityCompiler) credential(ref *v1alpha1.CredentialRef) {
 		return
 	}
 	for _, key := range slices.Sorted(maps.Keys(ref.Scope)) {
-		if listed(reservedClaims, key) || strings.HasPrefix(key, "exeat") {
+		if _, reserved := reservedClaims[key]; reserved || strings.HasPrefix(key, "exeat") {
 			p.add("spec.credential.scope."+key, "is a claim that Exeat sets itself; want another name")
 		}
 	}
@@ -231,7 +239,8 @@ func (p *capabilityCompiler) credential(ref *v1alpha1.CredentialRef) {
 
 // reservedClaims are those of RFC 7519, RFC 9068 and RFC 8693 that say who,
 // for whom and how long, and Exeat's own.
-const reservedClaims = " iss sub aud exp nbf iat jti client_id act may_act cnf azp auth_time grant task agent "
+var reservedClaims = nameSet("iss", "sub", "aud", "exp", "nbf", "iat", "jti", "client_id", "act", "may_act", "cnf", "azp",
+	"auth_time", "grant", "task", "agent")
 
 func (p *capabilityCompiler) scopeEntry(key, value string) {
 	field := "spec.credential.scope." + key
@@ -244,11 +253,12 @@ func (p *capabilityCompiler) scopeEntry(key, value string) {
 		return
 	}
 	if !p.printable(field, value) {
+		p.blind = true
 		return
 	}
 	t, err := parseTemplate(value)
 	if err != nil {
-		p.add(field, "%v", err)
+		p.unread(field, "%v", err)
 		return
 	}
 	if p.refers(field, t, inScope) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"regexp/syntax"
+	"slices"
 	"strings"
 )
 
@@ -269,7 +270,7 @@ func inferFrom(t template, loose map[string]string, quote bool) (inference, erro
 	var in inference
 	for _, p := range t {
 		switch text := p.text; {
-		case p.param != "" && !contains(in.params, p.param):
+		case p.param != "" && !slices.Contains(in.params, p.param):
 			fmt.Fprintf(&b, "(?P<p%d>%s)", len(in.params), loose[p.param])
 			in.params = append(in.params, p.param)
 		case p.param != "":
@@ -306,13 +307,4 @@ func (in *inference) read(text string, values map[string]string) bool {
 		values[name] = v
 	}
 	return true
-}
-
-func contains(list []string, s string) bool {
-	for _, x := range list {
-		if x == s {
-			return true
-		}
-	}
-	return false
 }

@@ -1,9 +1,11 @@
 package policy
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // rule is a call rule of a capability, its parameters still open.
@@ -193,13 +195,15 @@ func (r *rule) width() uint32 {
 			stars++
 		}
 	}
-	w := uint32(min(stars, 255)) << 16
-	for bit, wide := range map[int]bool{24: r.rest, 15: r.anyQuery, 14: r.anyBody, 13: r.host == nil} {
-		if wide {
-			w |= 1 << bit
-		}
+	return bit(24, r.rest) | uint32(min(stars, 255))<<16 | bit(15, r.anyQuery) | bit(14, r.anyBody) |
+		bit(13, r.host == nil) | uint32(255-min(len(r.path), 255))
+}
+
+func bit(n int, set bool) uint32 {
+	if set {
+		return 1 << n
 	}
-	return w | uint32(255-min(len(r.path), 255))
+	return 0
 }
 
 // parsePathRule reads a path rule. The message says what is wrong and what
@@ -244,7 +248,11 @@ func pathRuleFault(s string) string {
 	case strings.ContainsRune(s, '%'):
 		return "holds a percent-encoding; write the character itself: calls are compared decoded"
 	case len(s) > maxPattern:
-		return "is too long"
+		return fmt.Sprintf("is longer than %d bytes", maxPattern)
+	case strings.Count(s, "/") > maxSegments:
+		return fmt.Sprintf("has more than %d segments, which no call can have", maxSegments)
+	case !utf8.ValidString(s):
+		return "is not UTF-8 and can match nothing"
 	}
 	return ""
 }

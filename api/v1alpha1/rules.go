@@ -48,6 +48,9 @@ func (q QueryRule) MarshalJSON() ([]byte, error) {
 	if q.Any {
 		return json.Marshal(Any)
 	}
+	if q.Params == nil { // null would read back as no rule at all
+		return []byte("{}"), nil
+	}
 	return json.Marshal(q.Params)
 }
 
