@@ -141,17 +141,12 @@ func TestWhatIsKeptIsBoundedAndTheLossIsTold(t *testing.T) {
 	dir, ctl := folderOf(t), &control{}
 	l := open(t, Config{Dir: dir, open: ctl.open})
 	ctl.fail(syscall.EIO, false)
-	big := ended(0)
-	for range 100 { // of half a kilobyte each, several times over
-		big.Owner = append(big.Owner, string(make([]byte, maxText)))
-	}
-	sent := 0
-	for ; l.later.bytes() < maxKept-(1<<20); sent++ {
-		l.Transition(context.Background(), big)
-	}
-	for range 20 {
-		l.Transition(context.Background(), big)
-		sent++
+	l.later.mu.Lock()
+	l.later.limit = 64 << 10
+	l.later.mu.Unlock()
+	const sent = 1000
+	for i := range sent {
+		l.Transition(context.Background(), ended(i))
 	}
 	ctl.fail(nil, false)
 	flush(t, l)
@@ -170,12 +165,6 @@ func TestWhatIsKeptIsBoundedAndTheLossIsTold(t *testing.T) {
 	if len(gaps) == 0 || gaps[0].Lost == 0 || l.TakeGaps() != nil {
 		t.Errorf("gaps to fill: %+v", gaps)
 	}
-}
-
-func (q *later) bytes() int {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.kept
 }
 
 func TestAHungDiskDeniesWithinTheBound(t *testing.T) {

@@ -109,7 +109,7 @@ func Open(cfg Config) (*Log, error) {
 		decisions: make(chan *entry, 4096),
 		closing:   make(chan struct{}), stopped: make(chan struct{}), ended: make(chan struct{}),
 	}
-	l.later.kick = make(chan struct{}, 1)
+	l.later.kick, l.later.limit = make(chan struct{}, 1), maxKept
 	l.tallies.init()
 	l.metrics.register(cfg.Registry, l)
 	if err := l.recover(); err != nil {

@@ -78,7 +78,8 @@ const (
 
 // later is the lane of records that nobody waits for.
 type later struct {
-	kick chan struct{} // of one: there is something
+	kick  chan struct{} // of one: there is something
+	limit int           // bytes of transitions and credentials; maxKept
 
 	mu     sync.Mutex
 	queue  []*entry
@@ -111,7 +112,7 @@ func (q *later) push(e *entry) bool {
 
 func (q *later) room(kind recordType) (size *int, limit int) {
 	if kind == typeTransition || kind == typeCredential {
-		return &q.kept, maxKept
+		return &q.kept, q.limit
 	}
 	return &q.others, maxOutcomes
 }
