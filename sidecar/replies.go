@@ -1,0 +1,87 @@
+package sidecar
+
+import (
+	"encoding/json"
+	"strconv"
+
+	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+)
+
+// Reasons of the closed enum that Envoy itself can have to refuse a call.
+const (
+	reasonMalformed = "malformed_call"
+	// The control plane or the room cannot be reached: nothing is known to be
+	// allowed, and it is worth asking again.
+	reasonStale    = "state_stale"
+	reasonInternal = "internal"
+)
+
+const problemType = "application/problem+json"
+
+// problem is a denial as a body of problem+json (RFC 9457).
+func problem(status int, reason, title string) string {
+	body, err := json.Marshal(struct {
+		Type   string `json:"type"`
+		Title  string `json:"title"`
+		Status int    `json:"status"`
+		Reason string `json:"reason"`
+		Retry  string `json:"retry"`
+	}{"https://exeat.dev/problems/" + reason, title, status, reason, retry(reason)})
+	if err != nil {
+		return "{}" // strings and a number: it does not happen
+	}
+	return string(body)
+}
+
+func retry(reason string) string {
+	if reason == reasonMalformed {
+		return "never"
+	}
+	return "after"
+}
+
+// localReplies are Envoy's own answers in our form, by status. 403, 404, 407,
+// 415 and 421 are not here: those are answers that a route table gives, in its
+// own words.
+func localReplies(unreachable string) *hcmv3.LocalReplyConfig {
+	out := &hcmv3.LocalReplyConfig{}
+	for _, r := range []struct {
+		status        int
+		reason, title string
+	}{
+		{400, reasonMalformed, "The request is malformed"},
+		{408, reasonMalformed, "The request took too long to arrive"},
+		{413, reasonMalformed, "The request is too large"},
+		{426, reasonMalformed, "The request needs HTTP/1.1"},
+		{431, reasonMalformed, "The request's headers are too large"},
+		{500, reasonInternal, "The sidecar could not handle the request"},
+		{502, reasonInternal, "The answer could not be understood"},
+		{503, reasonStale, unreachable},
+		{504, reasonStale, "Exeat's control plane did not answer in time"},
+	} {
+		out.Mappers = append(out.Mappers, mapper(r.status, problem(r.status, r.reason, r.title)))
+	}
+	return out
+}
+
+func mapper(status int, body string) *hcmv3.ResponseMapper {
+	return &hcmv3.ResponseMapper{
+		Filter: &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_StatusCodeFilter{
+			StatusCodeFilter: &accesslogv3.StatusCodeFilter{Comparison: &accesslogv3.ComparisonFilter{
+				Op: accesslogv3.ComparisonFilter_EQ,
+				Value: &corev3.RuntimeUInt32{
+					DefaultValue: uint32(status), RuntimeKey: "exeat.local_reply." + strconv.Itoa(status),
+				},
+			}},
+		}},
+		Body: &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: body}},
+		BodyFormatOverride: &corev3.SubstitutionFormatString{
+			ContentType: problemType,
+			Format: &corev3.SubstitutionFormatString_TextFormatSource{TextFormatSource: &corev3.DataSource{
+				Specifier: &corev3.DataSource_InlineString{InlineString: "%LOCAL_REPLY_BODY%"},
+			}},
+		},
+	}
+}
