@@ -1,0 +1,58 @@
+package xds
+
+import (
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	extauthzv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_authz/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/exeat-dev/exeat/policy"
+)
+
+const (
+	authzName = "envoy.filters.http.ext_authz"
+	// checkTimeout bounds one Check; promise 2 counts it.
+	checkTimeout = time.Second
+)
+
+// authzFilter asks for a decision on each call. Anything but a clear yes denies:
+// no answer, a late one, one with a header that is not well formed.
+func authzFilter() *hcmv3.HttpFilter {
+	return filter(authzName, &extauthzv3.ExtAuthz{
+		Services:            &extauthzv3.ExtAuthz_GrpcService{GrpcService: controlService(checkTimeout)},
+		TransportApiVersion: corev3.ApiVersion_V3,
+		StatPrefix:          "exeat",
+		FailureModeAllow:    false,
+		StatusOnError:       &typev3.HttpStatus{Code: typev3.StatusCode_ServiceUnavailable},
+		// The route is chosen again after the answer: only then does Envoy start
+		// the timer that the answer's grpc-timeout sets.
+		ClearRouteCache:   true,
+		ValidateMutations: true,
+		EncodeRawHeaders:  true, // two values of a header stay two
+		IncludeTlsSession: true, // the server name, to compare with the authority
+	})
+}
+
+// checkSettings puts on every Check where it comes from. It is configuration, so
+// nothing that the agent sends can change it.
+func checkSettings(task policy.TaskID, agent, destination string) map[string]*anypb.Any {
+	return map[string]*anypb.Any{authzName: pack(&extauthzv3.ExtAuthzPerRoute{
+		Override: &extauthzv3.ExtAuthzPerRoute_CheckSettings{CheckSettings: &extauthzv3.CheckSettings{
+			ContextExtensions: map[string]string{
+				policy.ExtensionTask:        string(task),
+				policy.ExtensionAgent:       agent,
+				policy.ExtensionDestination: destination,
+			},
+		}},
+	})}
+}
+
+// uncheckedAPI lets calls to our own API through: it judges them itself.
+func uncheckedAPI() map[string]*anypb.Any {
+	return map[string]*anypb.Any{authzName: pack(&extauthzv3.ExtAuthzPerRoute{
+		Override: &extauthzv3.ExtAuthzPerRoute_Disabled{Disabled: true},
+	})}
+}

@@ -1,0 +1,151 @@
+package xds
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"time"
+
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	secretv3 "github.com/envoyproxy/go-control-plane/envoy/service/secret/v3"
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/exeat-dev/exeat/identity"
+	"github.com/exeat-dev/exeat/policy"
+	"github.com/exeat-dev/exeat/store"
+)
+
+// Config of a Server.
+type Config struct {
+	Store *store.Store
+	// Key seals the interception CAs; role xds alone holds it.
+	Key [32]byte
+	// SystemRoots is the file, on the sidecars' machines, of the roots to verify
+	// upstreams by that name no CA. Empty: the first of the usual places that
+	// exists on this machine.
+	SystemRoots string
+	Registry    prometheus.Registerer // nil: none
+	Recorder    Recorder              // nil: none
+	Log         *slog.Logger          // nil: none
+	Wall        func() time.Time      // nil: time.Now
+	// PeerID says who calls; nil: identity.PeerID, which the certificate decides.
+	PeerID func(context.Context) (identity.ID, error)
+}
+
+// Recorder takes what sidecars did with their configuration onto the record.
+type Recorder interface {
+	SidecarConfig(ctx context.Context, e Event)
+}
+
+// Event is one configuration accepted or rejected by one instance's Envoy.
+type Event struct {
+	Time     time.Time
+	Instance policy.Instance
+	Agent    string
+	Accepted bool
+	Revision int64  // of the store, that the configuration was computed at
+	Resource string // which was rejected: its type and name
+	Detail   string // Envoy's words, without secrets
+}
+
+// Server configures sidecars: delta ADS, and SDS for interception material.
+type Server struct {
+	discoveryv3.UnimplementedAggregatedDiscoveryServiceServer
+	index    *store.Index
+	acks     acknowledger
+	builder  builder
+	metrics  *metrics
+	recorder Recorder
+	log      *slog.Logger
+	wall     func() time.Time
+	peerID   func(context.Context) (identity.ID, error)
+	fleet    *fleet
+	vaults   *vaults
+}
+
+// acknowledger is what Server tells the store about instances.
+type acknowledger interface {
+	AckInstance(store.InstanceAck)
+	DropInstance(policy.Instance)
+}
+
+// New makes a Server. Run must run for it to follow the store.
+func New(cfg Config) (*Server, error) {
+	if cfg.Store == nil {
+		return nil, errors.New("xds: no store")
+	}
+	s := &Server{
+		index: cfg.Store.Index(), acks: cfg.Store, recorder: cfg.Recorder,
+		log: cfg.Log, wall: cfg.Wall, peerID: cfg.PeerID,
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.wall == nil {
+		s.wall = time.Now
+	}
+	if s.peerID == nil {
+		s.peerID = identity.PeerID
+	}
+	k, err := newKeeper(cfg.Store.Bucket(BucketInterception), cfg.Key, s.wall)
+	if err != nil {
+		return nil, err
+	}
+	s.vaults = &vaults{keeper: k, log: s.log, open: make(map[policy.Instance]*openVault)}
+	if s.metrics, err = newMetrics(cfg.Registry); err != nil {
+		return nil, err
+	}
+	s.builder = builder{roots: cfg.SystemRoots}
+	if s.builder.roots == "" {
+		s.builder.roots = findRoots()
+	}
+	s.fleet = newFleet(s)
+	return s, nil
+}
+
+// Register adds the services to a gRPC server that verifies clients by mTLS.
+func (s *Server) Register(g *grpc.Server) {
+	discoveryv3.RegisterAggregatedDiscoveryServiceServer(g, s)
+	secretv3.RegisterSecretDiscoveryServiceServer(g, &secretServer{Server: s})
+}
+
+// Run follows the store until ctx ends.
+func (s *Server) Run(ctx context.Context) error { return s.fleet.run(ctx) }
+
+// findRoots gives where the system's roots are.
+func findRoots() string {
+	places := []string{
+		"/etc/ssl/certs/ca-certificates.crt", // Debian, Ubuntu, Arch, Gentoo
+		"/etc/pki/tls/certs/ca-bundle.crt",   // Fedora, RHEL
+		"/etc/ssl/ca-bundle.pem",             // SUSE
+		"/etc/ssl/cert.pem",                  // Alpine
+	}
+	for _, p := range places {
+		if _, err := os.Stat(p); err == nil {
+			return p
+		}
+	}
+	return places[0]
+}
+
+// caller is the instance at the other end, by its certificate alone: what an
+// Envoy says of itself (its node) is not asked.
+func (s *Server) caller(ctx context.Context) (policy.Instance, *policy.Agent, error) {
+	id, err := s.peerID(ctx)
+	if err != nil {
+		return "", nil, status.Error(codes.Unauthenticated, "no verified SPIFFE ID")
+	}
+	cat := s.index.Catalog()
+	if cat == nil {
+		return "", nil, status.Error(codes.Unavailable, "no catalog yet")
+	}
+	agent, ok := cat.AgentBySidecar(id.String())
+	if !ok {
+		return "", nil, status.Error(codes.PermissionDenied, "not the identity of a sidecar in the catalog")
+	}
+	return policy.Instance(id.String()), agent, nil
+}
