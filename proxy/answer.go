@@ -73,7 +73,8 @@ func (c *check) removals(h *authv3.AttributeContext_HttpRequest, set []credentia
 	var names []string
 	destination := c.decision.Held.Resolved.Destination
 	// No error comes back: the function returns none.
-	_ = eachHeader(h, func(name, _ string) error {
+	_ = eachHeader(h, func(f field) error {
+		name := f.name
 		if name[0] == ':' || passes(name, destination) || slices.Contains(names, name) {
 			return nil
 		}

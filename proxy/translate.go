@@ -1,11 +1,11 @@
 package proxy
 
 import (
+	"bytes"
 	"errors"
 	"strings"
 	"time"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 
 	"github.com/exeat-dev/exeat/policy"
@@ -56,29 +56,35 @@ func translate(req *authv3.CheckRequest, now time.Time) (request, error) {
 	return r, err
 }
 
+// field is one header line of a request. Which of the two holds its value
+// depends on the filter's encode_raw_headers; raw bytes need not be UTF-8.
+type field struct {
+	name string
+	raw  []byte
+	text string
+}
+
+func (f field) value() string {
+	if len(f.raw) > 0 {
+		return string(f.raw)
+	}
+	return f.text
+}
+
 // eachHeader visits the request's headers as Envoy has them: raw, in order and
 // one by one with encode_raw_headers, else merged. It stops at the first error.
-func eachHeader(h *authv3.AttributeContext_HttpRequest, fn func(name, value string) error) error {
+func eachHeader(h *authv3.AttributeContext_HttpRequest, fn func(field) error) error {
 	for _, v := range h.GetHeaderMap().GetHeaders() {
-		if err := fn(v.GetKey(), headerText(v)); err != nil {
+		if err := fn(field{v.GetKey(), v.GetRawValue(), v.GetValue()}); err != nil {
 			return err
 		}
 	}
 	for name, value := range h.GetHeaders() {
-		if err := fn(name, value); err != nil {
+		if err := fn(field{name: name, text: value}); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// headerText is a header's value, whichever field it is in. The bytes need not
-// be UTF-8.
-func headerText(v *corev3.HeaderValue) string {
-	if raw := v.GetRawValue(); len(raw) > 0 {
-		return string(raw)
-	}
-	return v.GetValue()
 }
 
 // headerScan goes once over a request's headers.
@@ -90,19 +96,19 @@ type headerScan struct {
 
 func (s *headerScan) all() error { return eachHeader(s.http, s.one) }
 
-func (s *headerScan) one(name, value string) error {
-	if strings.HasPrefix(name, ":") {
-		return s.pseudo(name, value)
+func (s *headerScan) one(f field) error {
+	if strings.HasPrefix(f.name, ":") {
+		return s.pseudo(f.name, f.value())
 	}
-	if !isToken(name) || !isFieldValue(value) {
+	if !isToken(f.name) || !isFieldValue(f) {
 		return errMalformed
 	}
-	h, known := headers[name]
-	if s.seen&h.single != 0 || !known && policy.OverrideHeader(name) {
+	h, known := headers[f.name]
+	if s.seen&h.single != 0 || !known && policy.OverrideHeader(f.name) {
 		return errMalformed
 	}
 	s.seen |= h.single
-	return s.special(name, value)
+	return s.special(f)
 }
 
 // pseudo compares a pseudo-header with the attribute made from it: Envoy
@@ -128,27 +134,27 @@ func (s *headerScan) pseudo(name, value string) error {
 }
 
 // special takes what headers say of the body, the grant and the time limit.
-func (s *headerScan) special(name, value string) error {
-	switch name {
+func (s *headerScan) special(f field) error {
+	switch f.name {
 	case "content-length":
-		return s.contentLength(value)
+		return s.contentLength(f.value())
 	case "content-type":
-		return oneContentType(value)
+		return oneContentType(f.value())
 	case "transfer-encoding":
 		s.raw.HasBody = true
 	case headerPartialBody:
-		s.raw.HasBody = s.raw.HasBody || value == "true"
-	case "connection":
-		return connectionOptions(value)
+		s.raw.HasBody = s.raw.HasBody || f.value() == "true"
+	case headerConnection:
+		return connectionOptions(f.value())
 	case "upgrade":
 		// Whatever the protocol, its bytes are content that nobody looked at.
 		s.upgrade, s.raw.HasBody = true, true
 	case policy.HeaderGrant:
-		s.raw.GrantID = value
-	case "grpc-timeout":
-		s.timeout, s.hasTimeout = parseTimeout(value)
+		s.raw.GrantID = f.value()
+	case headerTimeout:
+		s.timeout, s.hasTimeout = parseTimeout(f.value())
 	case "x-request-id":
-		s.id = value
+		s.id = f.value()
 	}
 	return nil
 }
@@ -212,4 +218,7 @@ func isToken(name string) bool {
 }
 
 // isFieldValue reports that a value cannot be taken for two (RFC 9110 section 5.5).
-func isFieldValue(value string) bool { return !strings.ContainsAny(value, "\r\n\x00") }
+func isFieldValue(f field) bool {
+	const breaks = "\r\n\x00"
+	return !bytes.ContainsAny(f.raw, breaks) && !strings.ContainsAny(f.text, breaks)
+}
