@@ -13,9 +13,11 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// piece is the text of one document and the number of lines before it.
+// piece is the text of one document, its number of lines, and that of the lines
+// before it.
 type piece struct {
 	text   []byte
+	lines  int
 	before int
 }
 
@@ -30,7 +32,10 @@ func split(text []byte) []piece {
 			pieces = append(pieces, current)
 			current, content = piece{before: number}, false
 		}
-		current.text = append(current.text, line...)
+		if len(line) > 0 {
+			current.text = append(current.text, line...)
+			current.lines++
+		}
 		content = content || isContent(line)
 	}
 	return append(pieces, current)
@@ -59,9 +64,8 @@ func (p piece) parse(name string) (*yaml.Node, *Error) {
 	} else if err != nil {
 		return nil, p.syntaxError(name, err)
 	}
-	var second yaml.Node
-	if err := dec.Decode(&second); err == nil {
-		return nil, &Error{File: name, Line: p.line(second.Line), Message: "a document begins without a line ---"}
+	if err := dec.Decode(new(yaml.Node)); err == nil {
+		return nil, p.syntaxError(name, errors.New("a second document begins without a line ---"))
 	} else if !errors.Is(err, io.EOF) {
 		return nil, p.syntaxError(name, err)
 	}
@@ -71,8 +75,11 @@ func (p piece) parse(name string) (*yaml.Node, *Error) {
 	return doc.Content[0], nil
 }
 
-// line turns a line of what was parsed into one of the file.
-func (p piece) line(n int) int { return max(p.before+n-1, p.before+1) }
+// line turns a line of what was parsed into one of the file. The parser sees
+// the end of a text one line below its last.
+func (p piece) line(n int) int {
+	return p.before + max(min(n-1, p.lines), 1)
+}
 
 // The parser counts lines from 0 in the errors of its grammar and from 1 in
 // those of its scanner. These are the grammar's.
@@ -97,8 +104,13 @@ func (p piece) syntaxError(name string, err error) *Error {
 	if isGrammar(message) {
 		line++
 	}
-	if strings.HasPrefix(message, "unknown anchor") {
-		message = "an alias names no anchor of this document"
+	if anchor, found := strings.CutPrefix(message, "unknown anchor '"); found { // said without a line
+		anchor, _, _ = strings.Cut(anchor, "'")
+		before, _, _ := bytes.Cut(p.text, []byte("*"+anchor))
+		message, line = "an alias names no anchor before it", 2+bytes.Count(before, []byte("\n"))
+	}
+	if message == "found incompatible YAML document" {
+		message = "leave out the line that begins with %YAML"
 	}
 	return &Error{File: name, Line: p.line(line), Message: "not YAML, near this line: " + message}
 }

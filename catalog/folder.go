@@ -36,7 +36,7 @@ func readFolder(dir string) folder {
 	var f folder
 	root, err := os.OpenRoot(dir)
 	if err != nil {
-		return f.fail(path.Base(dir), "the catalog folder "+why(err))
+		return f.fail(path.Base(dir), "the catalog folder "+whyNoRoot(err))
 	}
 	defer root.Close()
 	entries, err := fs.ReadDir(root.FS(), ".")
@@ -124,6 +124,14 @@ func readWithin(root *os.Root, name string, limit int64) ([]byte, error) {
 		return nil, fmt.Errorf("%w: at most %d bytes are read", errLarge, limit)
 	}
 	return text, nil
+}
+
+// whyNoRoot words an error of os.OpenRoot.
+func whyNoRoot(err error) string {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		return why(err)
+	}
+	return "is not a folder"
 }
 
 // why words an error of os.Root without the path, which the caller names.

@@ -40,7 +40,7 @@ func (s secretsRoot) check(name string) string {
 	case !filepath.IsLocal(name) || slices.Contains(strings.Split(name, "/"), ".."):
 		return "leaves the secrets root: want a relative path without .."
 	case s.err != nil:
-		return "the secrets root " + why(s.err)
+		return "the secrets root " + whyNoRoot(s.err)
 	}
 	return ""
 }
@@ -73,6 +73,9 @@ func onlyCertificates(raw []byte) (text, wrong string) {
 			return "", fmt.Sprintf("certificate %d of the file cannot be parsed", number)
 		}
 		b.Write(pem.EncodeToMemory(&pem.Block{Type: block.Type, Bytes: block.Bytes}))
+	}
+	if strings.Contains(string(raw), "-----BEGIN ") {
+		return "", "the file holds a block that is cut or cannot be read"
 	}
 	if b.Len() == 0 {
 		return "", "the file holds no certificate: want PEM blocks that begin with BEGIN CERTIFICATE"
