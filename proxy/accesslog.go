@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -55,7 +57,7 @@ func (s *Server) StreamAccessLogs(stream alsv3.AccessLogService_StreamAccessLogs
 			return err
 		}
 		for _, e := range m.GetHttpLogs().GetLogEntry() {
-			s.ended(ctx, instance, e)
+			s.guardedEnded(ctx, instance, e)
 		}
 	}
 }
@@ -78,6 +80,17 @@ type entry struct {
 	decision string
 	// unrecorded is the reason of a denial that still needs its record.
 	unrecorded string
+}
+
+// guardedEnded keeps a panic over one entry from ending the process.
+func (s *Server) guardedEnded(ctx context.Context, instance policy.Instance, log *datav3.HTTPAccessLogEntry) {
+	defer func() {
+		if recover() != nil {
+			s.log.LogAttrs(ctx, slog.LevelError, "access log entry panicked",
+				slog.String("peer", string(instance)), slog.String("stack", string(debug.Stack())))
+		}
+	}()
+	s.ended(ctx, instance, log)
 }
 
 // ended records one entry. What the peer says of other sidecars' tasks, or of

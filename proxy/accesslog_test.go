@@ -162,3 +162,15 @@ func TestDecisionIDs(t *testing.T) {
 		}
 	}
 }
+
+func TestAPanicOverAnEntryIsNotTheServers(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.onRecord = func(audit.Decision) error { panic("secret") }
+	s := w.server(t, sidecarOne)
+	s.guardedEnded(t.Context(), sidecarOne, logged(400, "http1.codec_error", nil))
+	s.guardedEnded(t.Context(), sidecarOne, logged(200, "via_upstream", map[string]string{metaDecision: decisionID}))
+	if len(w.outcomes) != 1 {
+		t.Errorf("%d outcomes after the panic, want 1", len(w.outcomes))
+	}
+}

@@ -16,8 +16,9 @@ import (
 
 // check is one running Check: what is known of it so far.
 type check struct {
-	id       string // of the decision
-	began    time.Time
+	id       string    // of the decision
+	began    time.Time // when it came in
+	now      time.Time // when it is decided: after waiting to be fresh
 	instance policy.Instance
 	catalog  *policy.Catalog
 	revision int64
@@ -43,7 +44,7 @@ func (s *Server) Check(ctx context.Context, req *authv3.CheckRequest) (*authv3.C
 		return nil, status.Error(codes.Unauthenticated, "a client certificate with a SPIFFE ID is needed")
 	}
 	now := s.now()
-	c := &check{id: audit.NewDecisionID(now), began: now, instance: policy.Instance(peer.String())}
+	c := &check{id: audit.NewDecisionID(now), began: now, now: now, instance: policy.Instance(peer.String())}
 	if !s.load.enter() {
 		return s.overloaded(c)
 	}
@@ -87,6 +88,7 @@ func (s *Server) run(ctx context.Context, c *check, req *authv3.CheckRequest) (*
 	fresh := s.index.Fresh(ctx)
 	defer s.begin().Done()
 
+	c.now = s.now()
 	c.revision, c.catalog = s.index.Revision(), s.index.Catalog()
 	c.decision = s.judge(c, req)
 	if !fresh {
@@ -103,11 +105,11 @@ func (s *Server) run(ctx context.Context, c *check, req *authv3.CheckRequest) (*
 func (s *Server) judge(c *check, req *authv3.CheckRequest) policy.Decision {
 	if reason := s.identify(c, req.GetAttributes().GetContextExtensions()); reason != policy.Allowed {
 		// Read all the same: the record should say what was called.
-		c.request, _ = translate(req, c.began)
+		c.request, _ = translate(req, c.now)
 		return policy.Decision{Reason: reason}
 	}
 	var err error
-	if c.request, err = translate(req, c.began); err != nil {
+	if c.request, err = translate(req, c.now); err != nil {
 		return policy.Decision{Reason: policy.MalformedCall}
 	}
 	if c.call, err = policy.ParseCall(c.raw); err != nil {
@@ -152,7 +154,7 @@ func (s *Server) decide(c *check) policy.Decision {
 	if !c.chainFits() {
 		return policy.Decision{Reason: policy.MalformedCall}
 	}
-	d := policy.Decide(c.catalog, c.agent, c.view, &c.call, c.began)
+	d := policy.Decide(c.catalog, c.agent, c.view, &c.call, c.now)
 	if d.Allowed() && !c.served(d.Held) {
 		// Granted, but this sidecar is not configured for it, or not yet.
 		d.Reason = policy.StateStale

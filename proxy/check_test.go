@@ -361,6 +361,21 @@ func TestACheckThatNobodyWaitsForIsNoYes(t *testing.T) {
 	}
 }
 
+// A check that was held until the view was fresh is decided by the time it is then.
+func TestTimeGoesOnWhileACheckIsHeld(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.onFresh = func() { w.now = epoch.Add(5 * time.Minute) }
+	resp, err := w.server(t, sidecarOne).Check(t.Context(), get())
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantDenied(t, resp, policy.GrantExpired)
+	if len(w.decisions) != 1 {
+		t.Errorf("%d decisions were recorded; one that is expired is never recorded as allowed", len(w.decisions))
+	}
+}
+
 func TestOneCheckTooManyIsDeniedAtOnce(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

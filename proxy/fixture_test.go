@@ -123,6 +123,7 @@ type world struct {
 	stale     bool
 	running   atomic.Int64
 	headers   []credential.Header
+	onFresh   func()
 	onApply   func() error
 	onRecord  func(audit.Decision) error
 	decisions []audit.Decision
@@ -139,7 +140,13 @@ func newWorld(t testing.TB) *world {
 	}
 }
 
-func (w *world) Fresh(context.Context) bool             { return !w.stale }
+func (w *world) Fresh(context.Context) bool {
+	if w.onFresh != nil {
+		w.onFresh()
+	}
+	return !w.stale
+}
+
 func (w *world) Begin() store.Check                     { panic("not in these tests") }
 func (w *world) Catalog() *policy.Catalog               { return w.cat }
 func (w *world) Task(id policy.TaskID) *policy.TaskView { return w.views[id] }
