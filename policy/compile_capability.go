@@ -222,13 +222,26 @@ func (p *capabilityCompiler) credential(ref *v1alpha1.CredentialRef) {
 		return
 	}
 	if p.out.provider.Spec.Static != nil {
-		if p.out.Risk == v1alpha1.RiskHigh {
-			p.add("spec.credential.provider", "a static secret is refused for high risk; want a provider that mints, such as jwt")
-		}
-		if len(ref.Scope) > 0 {
-			p.add("spec.credential.scope", "a static secret cannot be narrowed; remove the scope, or use a provider that mints, such as jwt")
-		}
-		return
+		p.injected(ref)
+	}
+	if p.out.provider.Spec.JWT != nil {
+		p.minted(ref)
+	}
+}
+
+// injected: a standing secret can do all that it can, for every grant.
+func (p *capabilityCompiler) injected(ref *v1alpha1.CredentialRef) {
+	if p.out.Risk == v1alpha1.RiskHigh {
+		p.add("spec.credential.provider", "a static secret is refused for high risk; want a provider that mints, such as jwt")
+	}
+	if len(ref.Scope) > 0 {
+		p.add("spec.credential.scope", "a static secret cannot be narrowed; remove the scope, or use a provider that mints, such as jwt")
+	}
+}
+
+func (p *capabilityCompiler) minted(ref *v1alpha1.CredentialRef) {
+	if len(ref.Scope) == 0 {
+		p.add("spec.credential.scope", "is empty, and a token without a scope could be read as one for everything; want entries such as scope: tickets:read")
 	}
 	for _, key := range slices.Sorted(maps.Keys(ref.Scope)) {
 		if _, reserved := reservedClaims[key]; reserved || strings.HasPrefix(key, "exeat") {

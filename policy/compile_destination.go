@@ -71,7 +71,8 @@ func (r report) host(d *Destination, field, h string) {
 
 // hostName says what is wrong with a host in the catalog and what would be right.
 func (r report) hostName(h string) string {
-	host, _, hasPort := strings.Cut(h, ":")
+	host, port, _ := strings.Cut(h, ":")
+	_, notPort := parsePort(port)
 	_, err := netip.ParseAddr(strings.Trim(h, "[]"))
 	fault := hostFault(h)
 	switch {
@@ -79,7 +80,7 @@ func (r report) hostName(h string) string {
 		return "is an address; want a DNS name, and put addresses under spec.addresses"
 	case strings.Contains(h, "*"):
 		return "is a wildcard, which is not supported; list the exact names"
-	case hasPort && hostFault(host) == "":
+	case notPort == nil && hostFault(host) == "":
 		return fmt.Sprintf("holds a port; write %q and put the port under spec.port", host)
 	case fault != "" && hostFault(lowerASCII(h)) == "":
 		return fmt.Sprintf("has capitals; write %q", lowerASCII(h))

@@ -219,7 +219,7 @@ func compileSource(src string) (matcher, error) {
 	if err != nil {
 		return matcher{}, err
 	}
-	if parsed.Op == syntax.OpNoMatch {
+	if impossible(parsed) {
 		return matcher{}, errors.New("the pattern can match nothing")
 	}
 	for _, name := range parsed.CapNames() {
@@ -236,6 +236,24 @@ func compileSource(src string) (matcher, error) {
 	}
 	re, err := anchored(src)
 	return matcher{re: re}, err
+}
+
+// impossible reports whether an expression can match nothing because it needs
+// a character of an empty class.
+func impossible(re *syntax.Regexp) bool {
+	switch re.Op {
+	case syntax.OpNoMatch:
+		return true
+	case syntax.OpCharClass:
+		return len(re.Rune) == 0
+	case syntax.OpCapture, syntax.OpPlus, syntax.OpConcat:
+		return slices.ContainsFunc(re.Sub, impossible)
+	case syntax.OpRepeat:
+		return re.Min > 0 && impossible(re.Sub[0])
+	case syntax.OpAlternate:
+		return !slices.ContainsFunc(re.Sub, func(s *syntax.Regexp) bool { return !impossible(s) })
+	}
+	return false
 }
 
 func anchored(src string) (*regexp.Regexp, error) { return regexp.Compile(`\A(?:` + src + `)\z`) }
