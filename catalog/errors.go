@@ -11,10 +11,14 @@ import (
 
 // Error is one thing wrong with a catalog.
 type Error struct {
-	File    string // as named inside the folder; the folder itself when it is at fault
-	Line    int    // from 1; 0 when it belongs to no line
-	Field   string // path such as spec.calls[0].path; empty when it belongs to no field
-	Message string // what is wrong and what would be right
+	// File as named inside the folder; the folder's own name when it is at fault.
+	File string `json:"file"`
+	// Line from 1; 0 when it belongs to no line.
+	Line int `json:"line,omitempty"`
+	// Field is a path such as spec.calls[0].path; empty when it belongs to none.
+	Field string `json:"field,omitempty"`
+	// Message says what is wrong and what would be right.
+	Message string `json:"message"`
 }
 
 // Error gives "tickets.yaml:12: spec.calls[0].path: what is wrong".

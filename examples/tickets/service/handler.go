@@ -76,7 +76,7 @@ func (s *Service) verified(next http.Handler) http.Handler {
 			s.refuse(w, r, http.StatusUnauthorized, `Bearer realm="tickets"`, "not a Bearer token")
 			return
 		}
-		c, err := s.verifier.verify(r.Context(), token)
+		c, err := s.verify(r.Context(), token)
 		if err != nil {
 			challenge := fmt.Sprintf(`Bearer realm="tickets", error="invalid_token", error_description=%q`, err.Error())
 			s.refuse(w, r, http.StatusUnauthorized, challenge, err.Error())

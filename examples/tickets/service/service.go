@@ -17,10 +17,8 @@ const (
 	Host     = "tickets.example.org"
 )
 
-// Config of a Service. Issuer must be given.
+// Config of a Service.
 type Config struct {
-	Issuer   string           // the token issuer's URL, as in the claim iss
-	IssuerCA []byte           // PEM that vouches for the issuer; nil: system roots
 	Log      io.Writer        // access log as JSON Lines; nil: kept in memory only
 	Clock    func() time.Time // nil: time.Now
 	Interval time.Duration    // between events of a stream; 50ms when zero
@@ -30,11 +28,11 @@ type Config struct {
 type Service struct {
 	cfg Config
 	authority
-	verifier *verifier
-	log      *accessLog
-	server   *http.Server
+	log    *accessLog
+	server *http.Server
 
 	mu       sync.Mutex
+	verifier *verifier // nil: nobody's tokens are good
 	comments map[string][]comment
 }
 
@@ -43,11 +41,8 @@ type comment struct {
 	Text   string `json:"text"`
 }
 
-// New makes a service and its CA. It does not look for the issuer yet.
+// New makes a service and its CA. It refuses every token until Trust.
 func New(cfg Config) (*Service, error) {
-	if cfg.Issuer == "" {
-		return nil, errors.New("ticket service: an issuer is needed")
-	}
 	if cfg.Clock == nil {
 		cfg.Clock = time.Now
 	}
@@ -58,17 +53,38 @@ func New(cfg Config) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	v, err := newVerifier(cfg)
-	if err != nil {
-		return nil, err
-	}
-	s := &Service{cfg: cfg, authority: ca, verifier: v, log: newAccessLog(cfg.Log), comments: map[string][]comment{}}
+	s := &Service{cfg: cfg, authority: ca, log: newAccessLog(cfg.Log), comments: map[string][]comment{}}
 	s.server = &http.Server{
 		Handler:           s.handler(),
 		ReadHeaderTimeout: 10 * time.Second,
 		TLSConfig:         &tls.Config{Certificates: []tls.Certificate{ca.leaf}, MinVersion: tls.VersionTLS12},
 	}
 	return s, nil
+}
+
+// Trust makes the service take tokens of issuer, a URL as in the claim iss, and
+// of no other. caPEM vouches for the issuer's server; nil: the system's roots.
+// The issuer is not asked for anything yet.
+func (s *Service) Trust(issuer string, caPEM []byte) error {
+	v, err := newVerifier(issuer, caPEM, s.cfg.Clock)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.verifier = v
+	return nil
+}
+
+// verify verifies a token by the trusted issuer's keys.
+func (s *Service) verify(ctx context.Context, token string) (claims, error) {
+	s.mu.Lock()
+	v := s.verifier
+	s.mu.Unlock()
+	if v == nil {
+		return claims{}, errors.New("no issuer is trusted yet")
+	}
+	return v.verify(ctx, token)
 }
 
 // Serve answers on l over TLS, HTTP/1.1 and HTTP/2, until ctx ends; streams end

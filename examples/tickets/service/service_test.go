@@ -48,8 +48,11 @@ func start(t *testing.T) running {
 	t.Helper()
 	issuer := newIssuer(t)
 	log := &lines{}
-	s, err := New(Config{Issuer: issuer.URL, IssuerCA: issuer.caPEM(), Log: log, Interval: time.Millisecond})
+	s, err := New(Config{Log: log, Interval: time.Millisecond})
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Trust(issuer.URL, issuer.caPEM()); err != nil {
 		t.Fatal(err)
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -336,12 +339,30 @@ func TestAccessLog(t *testing.T) {
 	}
 }
 
-func TestBadConfig(t *testing.T) {
+func TestTrust(t *testing.T) {
 	t.Parallel()
-	if _, err := New(Config{}); err == nil {
-		t.Error("no issuer was fine")
+	s, err := New(Config{})
+	if err != nil {
+		t.Fatal(err)
 	}
-	if _, err := New(Config{Issuer: "https://x", IssuerCA: []byte("x")}); err == nil {
-		t.Error("a CA that is none was fine")
+	issuer := newIssuer(t)
+	token := issuer.token(t, nil)
+	if _, err := s.verify(t.Context(), token); err == nil {
+		t.Error("a token was good before an issuer was trusted")
+	}
+	if s.Trust("", nil) == nil || s.Trust("http://127.0.0.1", nil) == nil || s.Trust(issuer.URL, []byte("no CA")) == nil {
+		t.Error("an issuer that cannot be trusted was")
+	}
+	if err := s.Trust(issuer.URL, issuer.caPEM()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.verify(t.Context(), token); err != nil {
+		t.Error(err)
+	}
+	if err := s.Trust(issuer.URL, s.CAPEM()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.verify(t.Context(), token); err == nil {
+		t.Error("the issuer's server was trusted by another CA")
 	}
 }

@@ -47,17 +47,20 @@ type verifier struct {
 	keys jose.JSONWebKeySet
 }
 
-func newVerifier(cfg Config) (*verifier, error) {
+func newVerifier(issuer string, caPEM []byte, clock func() time.Time) (*verifier, error) {
+	if !strings.HasPrefix(issuer, "https://") {
+		return nil, errors.New("ticket service: want an issuer whose URL begins with https://")
+	}
 	transport := &http.Transport{TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}, ForceAttemptHTTP2: true}
-	if cfg.IssuerCA != nil {
+	if caPEM != nil {
 		pool := x509.NewCertPool()
-		if !pool.AppendCertsFromPEM(cfg.IssuerCA) {
+		if !pool.AppendCertsFromPEM(caPEM) {
 			return nil, errors.New("ticket service: the issuer's CA holds no certificate")
 		}
 		transport.TLSClientConfig.RootCAs = pool
 	}
 	client := &http.Client{Transport: transport, Timeout: 5 * time.Second}
-	return &verifier{issuer: strings.TrimSuffix(cfg.Issuer, "/"), client: client, clock: cfg.Clock}, nil
+	return &verifier{issuer: strings.TrimSuffix(issuer, "/"), client: client, clock: clock}, nil
 }
 
 // verify checks signature, type, issuer, audience and time (RFC 9068 section 4),

@@ -31,16 +31,18 @@ func run(issuer, issuerCA, listen, caOut string) error {
 	if caOut == "" {
 		return errors.New("--ca-out is needed: nobody trusts the service otherwise")
 	}
-	cfg := service.Config{Issuer: issuer, Log: os.Stdout}
+	var ca []byte // none: the system's roots
 	if issuerCA != "" {
-		ca, err := os.ReadFile(issuerCA)
-		if err != nil {
+		var err error
+		if ca, err = os.ReadFile(issuerCA); err != nil {
 			return err
 		}
-		cfg.IssuerCA = ca
 	}
-	s, err := service.New(cfg)
+	s, err := service.New(service.Config{Log: os.Stdout})
 	if err != nil {
+		return err
+	}
+	if err := s.Trust(issuer, ca); err != nil {
 		return err
 	}
 	l, err := net.Listen("tcp", listen)
