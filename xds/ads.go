@@ -21,7 +21,7 @@ func (s *Server) DeltaAggregatedResources(stream discoveryv3.AggregatedDiscovery
 	}
 	defer release()
 	sess := newSession(v, stream.Send)
-	m := s.fleet.join(instance, agent.Name, sess)
+	m := s.fleet.join(instance, agent, sess)
 	defer s.fleet.leave(m)
 	sess.refusal = func(k kind, name, detail string) { s.rejected(ctx, m, k, name, detail) }
 	return s.serve(ctx, m, receiving(ctx, stream.Recv))

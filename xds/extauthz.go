@@ -32,6 +32,11 @@ func authzFilter() *hcmv3.HttpFilter {
 		ClearRouteCache:   true,
 		ValidateMutations: true,
 		EncodeRawHeaders:  true, // two values of a header stay two
+		// One byte tells whether there is a body, which nothing else does over
+		// HTTP/2: without this a call that may have none could carry one.
+		WithRequestBody: &extauthzv3.BufferSettings{
+			MaxRequestBytes: 1, AllowPartialMessage: true, PackAsBytes: true,
+		},
 		IncludeTlsSession: true, // the server name, to compare with the authority
 	})
 }

@@ -14,7 +14,12 @@ import (
 // follows the store and computes anew what changed; each stream's own goroutine
 // sends it.
 type fleet struct {
-	server *Server
+	server  *Server
+	index   *store.Index
+	acks    acknowledger
+	builder builder
+	// model computes what an instance is to hold, and the revision it is of.
+	model func(policy.Instance) (Sidecar, int64)
 
 	mu        sync.Mutex
 	instances map[policy.Instance]*instance
@@ -42,15 +47,11 @@ type member struct {
 	readySince, cutSince time.Time
 }
 
-func newFleet(s *Server) *fleet {
-	return &fleet{server: s, instances: make(map[policy.Instance]*instance)}
-}
-
 // run follows the store until ctx ends. What changes while it computes arrives
 // as one batch: that is all the debouncing a change needs, and a lone one waits
 // for nothing.
 func (f *fleet) run(ctx context.Context) error {
-	sub := f.server.index.Subscribe()
+	sub := f.index.Subscribe()
 	defer sub.Close()
 	for {
 		batch, err := sub.Next(ctx)
@@ -78,7 +79,7 @@ func (f *fleet) apply(b store.Batch) {
 		touched[id] = struct{}{}
 	}
 	for task := range b.Tasks {
-		if v := f.server.index.Task(task); v != nil {
+		if v := f.index.Task(task); v != nil {
 			touched[v.Task.Instance] = struct{}{}
 		}
 	}
@@ -89,21 +90,12 @@ func (f *fleet) apply(b store.Batch) {
 	}
 }
 
-// rebuild computes an instance's config and hands it to its streams. The revision
-// is read first: what is computed holds at least that.
+// rebuild computes an instance's config and hands it to its streams.
 func (f *fleet) rebuild(in *instance) {
-	s := f.server
 	start := time.Now()
-	revision := s.index.Revision()
-	cat := s.index.Catalog()
-	var agent *policy.Agent
-	if cat != nil {
-		// An identity that is no sidecar's any more gets an empty configuration,
-		// which cuts what it had.
-		agent, _ = cat.AgentBySidecar(string(in.id))
-	}
-	in.config = s.builder.build(Build(cat, agent, in.id, s.index.Instance(in.id)), revision, in.config)
-	s.metrics.build.Observe(time.Since(start).Seconds())
+	model, revision := f.model(in.id)
+	in.config = f.builder.build(model, revision, in.config)
+	f.server.metrics.build.Observe(time.Since(start).Seconds())
 	for m := range in.members {
 		m.give(in.config)
 	}
@@ -145,7 +137,7 @@ func (f *fleet) leave(m *member) {
 		return
 	}
 	delete(f.instances, in.id)
-	f.server.acks.DropInstance(in.id)
+	f.acks.DropInstance(in.id)
 	f.server.metrics.connected.Set(float64(len(f.instances)))
 	f.server.log.Info("sidecar disconnected", "instance", in.id, "agent", in.agent)
 }
@@ -187,6 +179,6 @@ func (f *fleet) acknowledge(in *instance) {
 	}
 	if ack != in.reported {
 		in.reported = ack
-		f.server.acks.AckInstance(ack)
+		f.acks.AckInstance(ack)
 	}
 }

@@ -51,7 +51,7 @@ func table(r Room, c chainID, other string, hosts ...*routev3.VirtualHost) *reso
 	name := c.routeName(r.Task)
 	return newResource(name, &routev3.RouteConfiguration{
 		Name: name,
-		VirtualHosts: append(hosts, &routev3.VirtualHost{
+		VirtualHosts: append(distinct(hosts), &routev3.VirtualHost{
 			Name:                 "other",
 			Domains:              []string{"*"},
 			TypedPerFilterConfig: checkSettings(r.Task, r.Agent, other),
@@ -59,6 +59,20 @@ func table(r Room, c chainID, other string, hosts ...*routev3.VirtualHost) *reso
 		}),
 		MaxDirectResponseBodySizeBytes: wrapperspb.UInt32(4096),
 	})
+}
+
+// distinct leaves out a host whose name and port another has already: Envoy would
+// refuse the whole table. A catalog with such a pair is refused before.
+func distinct(hosts []*routev3.VirtualHost) []*routev3.VirtualHost {
+	var out []*routev3.VirtualHost
+	taken := make(map[string]bool)
+	for _, h := range hosts {
+		if !taken[h.Domains[0]] {
+			taken[h.Domains[0]] = true
+			out = append(out, h)
+		}
+	}
+	return out
 }
 
 // serve lets decided calls to one host through. standard is the scheme's port,

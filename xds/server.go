@@ -55,16 +55,15 @@ type Event struct {
 // Server configures sidecars: delta ADS, and SDS for interception material.
 type Server struct {
 	discoveryv3.UnimplementedAggregatedDiscoveryServiceServer
-	index    *store.Index
-	acks     acknowledger
-	builder  builder
-	metrics  *metrics
 	recorder Recorder
+	metrics  *metrics
 	log      *slog.Logger
 	wall     func() time.Time
 	peerID   func(context.Context) (identity.ID, error)
-	fleet    *fleet
-	vaults   *vaults
+	// registered names the agent whose sidecar has this identity.
+	registered func(policy.Instance) (agent string, err error)
+	fleet      *fleet
+	vaults     *vaults
 }
 
 // acknowledger is what Server tells the store about instances.
@@ -78,10 +77,21 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Store == nil {
 		return nil, errors.New("xds: no store")
 	}
-	s := &Server{
-		index: cfg.Store.Index(), acks: cfg.Store, recorder: cfg.Recorder,
-		log: cfg.Log, wall: cfg.Wall, peerID: cfg.PeerID,
+	index := cfg.Store.Index()
+	s, err := newServer(cfg, cfg.Store.Bucket(BucketInterception), cfg.Store)
+	if err != nil {
+		return nil, err
 	}
+	s.registered = func(instance policy.Instance) (string, error) { return registered(index, instance) }
+	s.fleet.index = index
+	s.fleet.model = func(instance policy.Instance) (Sidecar, int64) { return modelOf(index, instance) }
+	return s, nil
+}
+
+// newServer makes a Server that still has to be told who is registered and what
+// each instance may reach.
+func newServer(cfg Config, b bucket, acks acknowledger) (*Server, error) {
+	s := &Server{recorder: cfg.Recorder, log: cfg.Log, wall: cfg.Wall, peerID: cfg.PeerID}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -91,7 +101,7 @@ func New(cfg Config) (*Server, error) {
 	if s.peerID == nil {
 		s.peerID = identity.PeerID
 	}
-	k, err := newKeeper(cfg.Store.Bucket(BucketInterception), cfg.Key, s.wall)
+	k, err := newKeeper(b, cfg.Key, s.wall)
 	if err != nil {
 		return nil, err
 	}
@@ -99,12 +109,38 @@ func New(cfg Config) (*Server, error) {
 	if s.metrics, err = newMetrics(cfg.Registry); err != nil {
 		return nil, err
 	}
-	s.builder = builder{roots: cfg.SystemRoots}
-	if s.builder.roots == "" {
-		s.builder.roots = findRoots()
+	build := builder{roots: cfg.SystemRoots}
+	if build.roots == "" {
+		build.roots = findRoots()
 	}
-	s.fleet = newFleet(s)
+	s.fleet = &fleet{server: s, acks: acks, builder: build, instances: make(map[policy.Instance]*instance)}
 	return s, nil
+}
+
+// registered finds the agent that the catalog in force pairs with the sidecar.
+func registered(index *store.Index, instance policy.Instance) (string, error) {
+	cat := index.Catalog()
+	if cat == nil {
+		return "", status.Error(codes.Unavailable, "no catalog yet")
+	}
+	agent, ok := cat.AgentBySidecar(string(instance))
+	if !ok {
+		return "", status.Error(codes.PermissionDenied, "not the identity of a sidecar in the catalog")
+	}
+	return agent.Name, nil
+}
+
+// modelOf computes an instance's model, and the revision that it holds at least:
+// that is read first. An identity that is no sidecar's any more gets an empty
+// model, which cuts what it had.
+func modelOf(index *store.Index, instance policy.Instance) (Sidecar, int64) {
+	revision := index.Revision()
+	cat := index.Catalog()
+	var agent *policy.Agent
+	if cat != nil {
+		agent, _ = cat.AgentBySidecar(string(instance))
+	}
+	return Build(cat, agent, instance, index.Instance(instance)), revision
 }
 
 // Register adds the services to a gRPC server that verifies clients by mTLS.
@@ -134,18 +170,16 @@ func findRoots() string {
 
 // caller is the instance at the other end, by its certificate alone: what an
 // Envoy says of itself (its node) is not asked.
-func (s *Server) caller(ctx context.Context) (policy.Instance, *policy.Agent, error) {
+func (s *Server) caller(ctx context.Context) (policy.Instance, string, error) {
 	id, err := s.peerID(ctx)
 	if err != nil {
-		return "", nil, status.Error(codes.Unauthenticated, "no verified SPIFFE ID")
+		return "", "", status.Error(codes.Unauthenticated, "no verified SPIFFE ID")
 	}
-	cat := s.index.Catalog()
-	if cat == nil {
-		return "", nil, status.Error(codes.Unavailable, "no catalog yet")
+	instance := policy.Instance(id.String())
+	agent, err := s.registered(instance)
+	if err != nil {
+		s.log.WarnContext(ctx, "sidecar refused", "peer", id.String(), "reason", status.Code(err).String())
+		return "", "", err
 	}
-	agent, ok := cat.AgentBySidecar(id.String())
-	if !ok {
-		return "", nil, status.Error(codes.PermissionDenied, "not the identity of a sidecar in the catalog")
-	}
-	return policy.Instance(id.String()), agent, nil
+	return instance, agent, nil
 }
