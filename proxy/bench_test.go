@@ -13,7 +13,6 @@ func BenchmarkCheckAllow(b *testing.B) {
 	w := newWorld(b)
 	s := w.server(b, sidecarOne)
 	s.audit = dropped{}
-	s.begin = func() running { return ending(func() {}) }
 	req := get("accept: */*", "user-agent: curl/8", "authorization: Bearer x", "content-type: application/json",
 		"traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
 	b.ReportAllocs()

@@ -86,7 +86,7 @@ func (s *Server) afterPanic(ctx context.Context, c *check) (resp *authv3.CheckRe
 // run is the order of DESIGN section 3.
 func (s *Server) run(ctx context.Context, c *check, req *authv3.CheckRequest) (*authv3.CheckResponse, error) {
 	fresh := s.index.Fresh(ctx)
-	defer s.begin().Done()
+	defer s.index.Begin().Done()
 
 	c.now = s.now()
 	c.revision, c.catalog = s.index.Revision(), s.index.Catalog()

@@ -37,9 +37,6 @@ type Freshness interface {
 	Begin() store.Check
 }
 
-// running is a check that holds back acknowledgements until it is Done.
-type running interface{ Done() }
-
 // View is the state at some revision. It takes no lock.
 type View interface {
 	Catalog() *policy.Catalog
@@ -87,8 +84,6 @@ type Server struct {
 	load        load
 	// peer tells who called, from the certificate of the connection.
 	peer func(context.Context) (identity.ID, error)
-	// begin is the index's Begin.
-	begin func() running
 }
 
 // New makes a Server. It fails when a needed part is missing or its metrics
@@ -104,7 +99,6 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{
 		index: cfg.Index, now: cfg.Now, credentials: cfg.Credentials, audit: cfg.Audit,
 		metrics: m, log: cfg.Log, peer: identity.PeerID,
-		begin: func() running { return cfg.Index.Begin() },
 	}
 	if s.log == nil {
 		s.log = slog.Default()
