@@ -61,22 +61,35 @@ func localReplies(unreachable string) *hcmv3.LocalReplyConfig {
 		{503, reasonStale, unreachable},
 		{504, reasonStale, "Exeat's control plane did not answer in time"},
 	} {
-		out.Mappers = append(out.Mappers, mapper(r.status, problem(r.status, r.reason, r.title)))
+		out.Mappers = append(out.Mappers, mapper(hasStatus(r.status), problem(r.status, r.reason, r.title)))
 	}
+	// No route at all, such as CONNECT to the API: its flag tells it from a
+	// route that answers 404.
+	out.Mappers = append(out.Mappers, mapper(noRoute(), problem(404, reasonMalformed, "There is nothing here")))
 	return out
 }
 
-func mapper(status int, body string) *hcmv3.ResponseMapper {
-	return &hcmv3.ResponseMapper{
-		Filter: &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_StatusCodeFilter{
-			StatusCodeFilter: &accesslogv3.StatusCodeFilter{Comparison: &accesslogv3.ComparisonFilter{
-				Op: accesslogv3.ComparisonFilter_EQ,
-				Value: &corev3.RuntimeUInt32{
-					DefaultValue: uint32(status), RuntimeKey: "exeat.local_reply." + strconv.Itoa(status),
-				},
-			}},
+func hasStatus(status int) *accesslogv3.AccessLogFilter {
+	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_StatusCodeFilter{
+		StatusCodeFilter: &accesslogv3.StatusCodeFilter{Comparison: &accesslogv3.ComparisonFilter{
+			Op: accesslogv3.ComparisonFilter_EQ,
+			Value: &corev3.RuntimeUInt32{
+				DefaultValue: uint32(status), RuntimeKey: "exeat.local_reply." + strconv.Itoa(status),
+			},
 		}},
-		Body: &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: body}},
+	}}
+}
+
+func noRoute() *accesslogv3.AccessLogFilter {
+	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_ResponseFlagFilter{
+		ResponseFlagFilter: &accesslogv3.ResponseFlagFilter{Flags: []string{"NR"}},
+	}}
+}
+
+func mapper(filter *accesslogv3.AccessLogFilter, body string) *hcmv3.ResponseMapper {
+	return &hcmv3.ResponseMapper{
+		Filter: filter,
+		Body:   &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: body}},
 		BodyFormatOverride: &corev3.SubstitutionFormatString{
 			ContentType: problemType,
 			Format: &corev3.SubstitutionFormatString_TextFormatSource{TextFormatSource: &corev3.DataSource{

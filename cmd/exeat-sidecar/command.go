@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -74,6 +75,9 @@ func command() *cobra.Command {
 func (o options) run(ctx context.Context) error {
 	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
 	o.config.Log = log
+	if o.readyFD != 0 {
+		syscall.CloseOnExec(o.readyFD) // it is ours, not Envoy's
+	}
 	if o.dieWithMe {
 		if err := dieWithParent(); err != nil {
 			return err
@@ -147,11 +151,8 @@ func (o options) tell(s sidecar.Status) error {
 	if err != nil {
 		return err
 	}
-	file := os.NewFile(uintptr(o.readyFD), "ready-fd")
-	if file == nil {
-		return errors.New("--ready-fd is no open file descriptor")
-	}
-	if _, err := file.Write(append(line, '\n')); err != nil {
+	// Not an os.File: that would be closed when nothing refers to it.
+	if _, err := syscall.Write(o.readyFD, append(line, '\n')); err != nil {
 		return fmt.Errorf("--ready-fd: %w", err)
 	}
 	return nil
