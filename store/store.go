@@ -2,12 +2,15 @@ package store
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"log/slog"
+	"sync"
 	"time"
 
-	"github.com/exeat-dev/exeat/policy"
+	"github.com/exeat-dev/exeat/store/embedded"
+	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // Errors. Callers test with errors.Is.
@@ -18,111 +21,208 @@ var (
 	ErrFloor    = errors.New("revoked meanwhile") // a floor rose above what the transaction built on
 	ErrClosed   = errors.New("store is closed")
 	ErrLocked   = errors.New("another process uses this data folder")
+	// ErrRecord: a record is of a version that this program does not know, or
+	// is no record at all. What it stands for is denied.
+	ErrRecord = errors.New("record cannot be read")
 )
 
-// Config of a Store. Dir (embedded) or Endpoints (cluster), not both.
+// Config of a Store. One of Dir (embedded), Endpoints (cluster) and Client.
 type Config struct {
-	Dir        string
-	Endpoints  []string
-	TLS        *tls.Config
-	Replica    string           // this process, unique among live ones
+	Dir       string // mode 0700; made when absent, refused when wider
+	Endpoints []string
+	TLS       *tls.Config
+	// Client is a connection that somebody else opened and will close.
+	Client     *clientv3.Client
+	Replica    string           // this process, unique among live ones; made up when empty
 	Staleness  time.Duration    // promise 8's bound; 2s when zero
 	QuotaBytes int64            // etcd's quota; soft limit is 70% of it
 	Wall       func() time.Time // nil: time.Now
 	Log        *slog.Logger
+	// Seen is the latest state that a record outside the store (the heads of
+	// the audit log) vouches for. A store that is behind it, or is another
+	// one, was restored: everything made in it before now ends at Open.
+	Seen State
 }
 
+const defaultStaleness = 2 * time.Second
+
 // Store is a connection to the shared state and this process's index of it.
-type Store struct{}
+type Store struct {
+	cfg    Config
+	log    *slog.Logger
+	client *clientv3.Client
+	// alone: etcd runs inside this process and nobody else can reach it, so
+	// what other processes would need to be told need not be written.
+	alone bool
+	clock *clock
+	index *Index
+	acks  *acks
+	beat  beater
+	space space
+	local elections
+
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+	mu     sync.Mutex // spawn's and Close's
+	done   sync.WaitGroup
+	once   sync.Once
+	undo   []func() // in reverse order, after everything stopped
+}
 
 // Open starts (or connects to) etcd, takes the lock on Dir, loads the index and follows.
 // It returns when the index is loaded and fresh.
-func Open(ctx context.Context, cfg Config) (*Store, error) { panic("contract") }
-func (s *Store) Close() error                              { panic("contract") }
-func (s *Store) Index() *Index                             { panic("contract") }
+func Open(ctx context.Context, cfg Config) (*Store, error) {
+	s := newStore(cfg)
+	if err := s.open(ctx); err != nil {
+		_ = s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func newStore(cfg Config) *Store {
+	if cfg.Staleness <= 0 {
+		cfg.Staleness = defaultStaleness
+	}
+	if cfg.Wall == nil {
+		cfg.Wall = time.Now
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Replica == "" {
+		cfg.Replica = rand.Text()
+	}
+	s := &Store{cfg: cfg, log: cfg.Log, clock: newClock(cfg.Wall)}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.index = newIndex(cfg.Staleness)
+	s.acks = newAcks(s.index)
+	s.beat = newBeater()
+	return s
+}
+
+func (s *Store) open(ctx context.Context) error {
+	if err := s.connect(ctx); err != nil {
+		return err
+	}
+	if err := s.begin(ctx); err != nil {
+		return err
+	}
+	loaded := make(chan error, 1)
+	s.spawn(func() { s.followIndex(loaded) })
+	s.spawn(s.acknowledge)
+	select {
+	case err := <-loaded:
+		if err != nil {
+			return err
+		}
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	s.spawn(s.beats)
+	s.spawn(s.watchSpace)
+	if !s.alone {
+		s.spawn(s.followAcks)
+		s.spawn(s.flushAcks)
+	}
+	return s.index.fresh.await(ctx)
+}
+
+// connect opens the client, by one of the three ways.
+func (s *Store) connect(ctx context.Context) (err error) {
+	switch {
+	case s.cfg.Client != nil:
+		s.client = s.cfg.Client
+	case s.cfg.Dir != "":
+		return s.connectDir(ctx)
+	case len(s.cfg.Endpoints) > 0:
+		s.client, err = dial(s.cfg)
+		if err == nil {
+			s.undo = append(s.undo, func() { s.client.Close() })
+		}
+	default:
+		err = errors.New("store: neither a data folder nor endpoints are given")
+	}
+	return err
+}
+
+func (s *Store) connectDir(ctx context.Context) error {
+	unlock, err := lockDir(s.cfg.Dir)
+	if err != nil {
+		return err
+	}
+	s.undo = append(s.undo, unlock)
+	server, err := embedded.Start(ctx, embedded.Config{Dir: etcdDir(s.cfg.Dir), QuotaBytes: s.cfg.QuotaBytes, Log: s.log})
+	if err != nil {
+		return err
+	}
+	s.undo = append(s.undo, server.Close)
+	s.client, s.alone, s.acks.alone = server.Client(), true, true
+	return s.revokeLeases(ctx)
+}
+
+// dial makes the client of a cluster. It does not wait for a connection: the
+// first read does.
+func dial(cfg Config) (*clientv3.Client, error) {
+	return clientv3.New(clientv3.Config{
+		Endpoints:            cfg.Endpoints,
+		TLS:                  cfg.TLS,
+		DialKeepAliveTime:    cfg.Staleness,
+		DialKeepAliveTimeout: cfg.Staleness,
+		MaxCallSendMsgSize:   embedded.MaxRequestBytes,
+	})
+}
+
+// revokeLeases ends the leases of processes that are gone: whoever holds the
+// data folder's lock is the only one, so a lease that is there already is of a
+// process that died.
+func (s *Store) revokeLeases(ctx context.Context) error {
+	leases, err := s.client.Leases(ctx)
+	if err != nil {
+		return err
+	}
+	for _, l := range leases.Leases {
+		if _, err := s.client.Revoke(ctx, l.ID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// spawn runs fn until it returns; Close waits for it. Every fn ends with
+// s.ctx. A closing store starts nothing more.
+func (s *Store) spawn(fn func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ctx.Err() == nil {
+		s.done.Go(fn)
+	}
+}
+
+// stop ends what was spawned.
+func (s *Store) stop() {
+	s.mu.Lock()
+	s.cancel()
+	s.mu.Unlock()
+	s.index.close()
+	s.done.Wait()
+}
+
+// Close leaves: it ends what runs, gives up the lease, stops an embedded etcd
+// and frees the data folder. Whoever waits in this package gets ErrClosed.
+func (s *Store) Close() error {
+	s.once.Do(func() {
+		s.leaveAll()
+		s.stop()
+		for i := len(s.undo) - 1; i >= 0; i-- {
+			s.undo[i]()
+		}
+	})
+	return nil
+}
+
+// Index gives this process's view of the state.
+func (s *Store) Index() *Index { return s.index }
 
 // Now is max(wall clock, last store time + monotonic elapsed): it never goes back.
-func (s *Store) Now() time.Time { panic("contract") }
-
-// Each transaction returns the store revision at which it took effect.
-
-// PublishCatalog makes source (opaque bytes; gzip JSON of a v1alpha1.Set) the
-// catalog in force, if leader still leads. Publishing what is in force already
-// changes nothing and returns the revision at which it was published.
-func (s *Store) PublishCatalog(ctx context.Context, source []byte) (int64, error) { panic("contract") }
-
-func (s *Store) CreateTask(ctx context.Context, t policy.Task) (int64, error) { panic("contract") }
-
-// ChangeTask applies fn to the task by compare-and-swap. When the result is
-// Ended, the same transaction is the ending of all its grants (the index folds
-// a task's end into its grants; the sweeper later tombstones each). fn may run more than once.
-func (s *Store) ChangeTask(ctx context.Context, id policy.TaskID, fn func(policy.Task) (policy.Task, error)) (policy.Task, int64, error) {
-	panic("contract")
-}
-
-// CreateGrants writes grants in one transaction that compares: the task is
-// active and unchanged, the catalog in force is the grants', and no floor of theirs rose
-// above index revision `seen`.
-func (s *Store) CreateGrants(ctx context.Context, seen int64, gs ...policy.Grant) (int64, error) {
-	panic("contract")
-}
-
-// ChangeGrant applies fn by compare-and-swap. When the result is Ended after having been
-// Active, the same transaction writes the cut key of (instance, task,
-// destination). Out of space, an ending deletes the record instead.
-func (s *Store) ChangeGrant(ctx context.Context, task policy.TaskID, id policy.GrantID, fn func(policy.Grant) (policy.Grant, error)) (policy.Grant, int64, error) {
-	panic("contract")
-}
-
-// PutCredential stores a grant's sealed credential if the grant is active and no floor rose; else ErrConflict/ErrFloor.
-func (s *Store) PutCredential(ctx context.Context, task policy.TaskID, c policy.SealedCredential) (int64, error) {
-	panic("contract")
-}
-
-// RaiseFloor ends everything in scope made before: one write.
-func (s *Store) RaiseFloor(ctx context.Context, scope policy.Scope) (int64, error) { panic("contract") }
-
-// DropTask forgets an ended task, its grants' tombstones, credentials and cut keys (retention).
-func (s *Store) DropTask(ctx context.Context, id policy.TaskID) error { panic("contract") }
-
-// GetTask and GetGrant read through to etcd (linearizable).
-func (s *Store) GetTask(ctx context.Context, id policy.TaskID) (policy.Task, error) {
-	panic("contract")
-}
-func (s *Store) GetGrant(ctx context.Context, id policy.GrantID) (policy.Grant, error) {
-	panic("contract")
-}
-
-// Lead runs fn whenever this process holds the named election, with a context
-// that ends with leadership; it returns when ctx ends.
-func (s *Store) Lead(ctx context.Context, name string, fn func(context.Context)) { panic("contract") }
-
-// Bucket is a named space of small values outside the prefix that
-// authorisation follows: the credential ledger, sealed keys.
-func (s *Store) Bucket(name string) *Bucket { panic("contract") }
-
-type Bucket struct{}
-
-// Entry's Revision is its mod revision, 0 for an absent one.
-type Entry struct {
-	Key      string
-	Value    []byte
-	Revision int64
-}
-
-func (b *Bucket) Get(ctx context.Context, key string) (Entry, error)       { panic("contract") } // ErrNotFound
-func (b *Bucket) List(ctx context.Context, prefix string) ([]Entry, error) { panic("contract") }
-
-// Swap writes value if the key is still at revision old (0: absent), else ErrConflict.
-func (b *Bucket) Swap(ctx context.Context, key string, old int64, value []byte) (int64, error) {
-	panic("contract")
-}
-
-// SwapTTL is Swap for a value that vanishes after ttl (claims).
-func (b *Bucket) SwapTTL(ctx context.Context, key string, old int64, value []byte, ttl time.Duration) (int64, error) {
-	panic("contract")
-}
-func (b *Bucket) Delete(ctx context.Context, key string, old int64) error { panic("contract") }
-
-// Watch calls fn for every present entry, then for every change (nil Value: deleted) until ctx ends; survives compaction.
-func (b *Bucket) Watch(ctx context.Context, fn func(Entry)) error { panic("contract") }
+func (s *Store) Now() time.Time { return s.clock.now() }
