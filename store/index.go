@@ -83,6 +83,9 @@ func (x *Index) holdForFresh(ctx context.Context) bool {
 	return x.fresh.await(ctx) == nil
 }
 
+// IsFresh reports whether this replica is fresh now; for those who only look.
+func (x *Index) IsFresh() bool { return x.fresh.fresh() }
+
 // Age is how long ago the state that the index shows was surely current.
 func (x *Index) Age() time.Duration { return x.fresh.age() }
 
