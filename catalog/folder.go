@@ -38,7 +38,7 @@ func readFolder(dir string) folder {
 	if err != nil {
 		return f.fail(path.Base(dir), "the catalog folder "+whyNoRoot(err))
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }() // nothing was written
 	entries, err := fs.ReadDir(root.FS(), ".")
 	if err != nil {
 		return f.fail(path.Base(dir), "the catalog folder "+why(err))

@@ -91,7 +91,7 @@ func (s *Service) verify(ctx context.Context, token string) (claims, error) {
 // with it.
 func (s *Service) Serve(ctx context.Context, l net.Listener) error {
 	s.server.BaseContext = func(net.Listener) context.Context { return ctx }
-	stop := context.AfterFunc(ctx, func() { s.server.Close() })
+	stop := context.AfterFunc(ctx, func() { _ = s.server.Close() }) // ServeTLS says how it went
 	defer stop()
 	err := s.server.ServeTLS(l, "", "")
 	if errors.Is(err, http.ErrServerClosed) {

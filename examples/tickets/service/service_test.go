@@ -100,8 +100,14 @@ func (r running) request(t *testing.T, method, path, body string, header http.He
 	return request
 }
 
-// do gives the answer with its body read.
-func do(t *testing.T, c *http.Client, request *http.Request) (*http.Response, string) {
+// answered is a response whose body was read.
+type answered struct {
+	StatusCode int
+	Proto      string
+	Header     http.Header
+}
+
+func do(t *testing.T, c *http.Client, request *http.Request) (answered, string) {
 	t.Helper()
 	response, err := c.Do(request)
 	if err != nil {
@@ -112,7 +118,7 @@ func do(t *testing.T, c *http.Client, request *http.Request) (*http.Response, st
 	if err != nil {
 		t.Fatal(err)
 	}
-	return response, string(body)
+	return answered{response.StatusCode, response.Proto, response.Header}, string(body)
 }
 
 func bearer(token string) http.Header { return http.Header{"Authorization": {"Bearer " + token}} }
@@ -289,6 +295,7 @@ func TestEvents(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		defer response.Body.Close()
 		if got := response.Header.Get("Content-Type"); got != "text/event-stream" {
 			t.Errorf("content type %s", got)
 		}
@@ -302,7 +309,6 @@ func TestEvents(t *testing.T) {
 		}
 		left := time.Now()
 		leave()
-		response.Body.Close()
 		log, err := r.Await(t.Context(), func(as []Access) bool { return !last(as).Ended.IsZero() })
 		if err != nil || last(log).Ended.Before(left) || last(log).Status != 200 {
 			t.Errorf("%+v %v", last(log), err)
