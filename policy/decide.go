@@ -126,7 +126,7 @@ func (h *Held) nearness(dest *Destination, call *Call, now time.Time) (Reason, i
 		return s, 6
 	case m == Allowed && s != Allowed:
 		return s, 5
-	case s != Allowed && s != CredentialUnavailable, h.Resolved.Destination.Name != dest.Name:
+	case s != Allowed && s != CredentialUnavailable, h.Grant.Destination != dest.Name:
 		return s, 0
 	case m == BodyNotGranted:
 		return m, 4
