@@ -53,8 +53,12 @@ func (c *chain) appendGap(b []byte, g *Gap) []byte {
 	return c.append(b, e.b, 0)
 }
 
-func (c *chain) head(now time.Time) *head {
-	return &head{Seq: c.seq, Hash: hex.EncodeToString(c.prev[:]), Store: c.store, Time: now}
+func (c *chain) head(now time.Time, in *history) *head {
+	h := &head{Seq: c.seq, Hash: hex.EncodeToString(c.prev[:]), Store: c.store, Time: now}
+	if in != nil {
+		h.Cluster, h.Epoch = in.cluster, in.epoch
+	}
+	return h
 }
 
 // follow checks that line is the record after c and moves on to it. It reads

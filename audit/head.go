@@ -24,10 +24,43 @@ var errHead = errors.New("head is not as it was signed")
 // head says how far the log goes. Signed, it shows a cut tail.
 type head struct {
 	Seq    int64     `json:"seq"`
-	Hash   string    `json:"hash"`  // of record Seq, hex
-	Store  int64     `json:"store"` // highest store revision in any record
+	Hash   string    `json:"hash"` // of record Seq, hex
 	Time   time.Time `json:"time"`
 	Closed bool      `json:"closed"` // nothing may follow
+
+	// The highest store revision in any record, and the history that it is of.
+	Cluster uint64 `json:"cluster,omitempty"`
+	Epoch   string `json:"epoch,omitempty"`
+	Store   int64  `json:"store"`
+}
+
+// history names the store's history that revisions are of.
+type history struct {
+	cluster uint64
+	epoch   string
+}
+
+// Seen is the latest state of the store that the log vouches for. A store that
+// is behind it, or is of another history, was restored from a backup.
+type Seen struct {
+	Cluster  uint64
+	Epoch    string
+	Revision int64
+}
+
+// Seen gives what the log vouches for; the zero value when it knows of none.
+func (l *Log) Seen() Seen {
+	h := l.head.Load()
+	if h.Epoch == "" {
+		return Seen{}
+	}
+	return Seen{Cluster: h.Cluster, Epoch: h.Epoch, Revision: h.Store}
+}
+
+// SetHistory says of which history of the store all revisions are from now on.
+// It is called once, after Seen and before anything of that store is recorded.
+func (l *Log) SetHistory(cluster uint64, epoch string) {
+	l.history.Store(&history{cluster: cluster, epoch: epoch})
 }
 
 // signedHead is the file: the signature is over the bytes of Head.

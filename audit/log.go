@@ -72,8 +72,9 @@ type Log struct {
 	metrics metrics
 	began   time.Time // for monotonic durations
 	folder  *folder
-	chain   chain // the writer's alone, as is headed
+	chain   chain // the writer's alone, as are headed and in
 	headed  bool  // an open head is in place
+	in      *history
 
 	decisions chan *entry
 	later     later
@@ -85,6 +86,7 @@ type Log struct {
 	available atomic.Bool
 	refused   atomic.Int64 // decisions refused at once because the disk hangs
 	head      atomic.Pointer[head]
+	history   atomic.Pointer[history]
 	headMu    sync.Mutex // one head write at a time
 	misplaced atomic.Bool
 	gaps      gapList
@@ -255,10 +257,6 @@ func (l *Log) Available() bool { return l.available.Load() && !l.hung() }
 // TakeGaps gives, once, the gaps in which transitions were lost or may have
 // been, so that they can be written again from the store.
 func (l *Log) TakeGaps() []Gap { return l.gaps.take() }
-
-// StoreRevision is the highest store revision that any record has named. A
-// store that is behind it was restored from a backup.
-func (l *Log) StoreRevision() int64 { return l.head.Load().Store }
 
 // Tally counts what a task did.
 func (l *Log) Tally(task policy.TaskID) Tally { return l.tallies.tally(task) }

@@ -260,9 +260,33 @@ func TestTheLogGoesOnAfterARestart(t *testing.T) {
 	if got.Allowed != 3 || got.Denied[policy.NoGrant] != 3 {
 		t.Errorf("tally after restart %+v", got)
 	}
-	if l.StoreRevision() != 7 {
-		t.Errorf("store revision %d, want 7", l.StoreRevision())
+}
+
+func TestTheHeadVouchesForTheStore(t *testing.T) {
+	t.Parallel()
+	dir := folderOf(t)
+	l := open(t, Config{Dir: dir})
+	if l.Seen() != (Seen{}) {
+		t.Errorf("a new log has seen %+v", l.Seen())
 	}
+	seen := func(cluster uint64, epoch string, revision int64) {
+		t.Helper()
+		l.SetHistory(cluster, epoch)
+		d := sample("t_1", policy.Allowed)
+		d.Store = revision
+		decide(t, l, d)
+		decide(t, l, sample("t_1", policy.Allowed)) // at revision 7
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		l = open(t, Config{Dir: dir})
+		if got := l.Seen(); got != (Seen{cluster, epoch, revision}) {
+			t.Errorf("seen %+v, want revision %d of %s", got, revision, epoch)
+		}
+	}
+	seen(1, "a", 90)
+	seen(1, "a", 91)
+	seen(1, "b", 12) // restored: another history, whose revisions are lower
 }
 
 func TestTheTallyCountsWhatATaskDid(t *testing.T) {

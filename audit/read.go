@@ -20,7 +20,6 @@ type parsed struct {
 		Decision    string           `json:"decision"`
 		Reason      string           `json:"reason"`
 		Next        []policy.Next    `json:"next"`
-		Store       int64            `json:"store"`
 		Credential  CredentialAction `json:"credential"`
 		Outcome     string           `json:"outcome"`
 		Sent        uint64           `json:"sent"`
@@ -85,9 +84,8 @@ func reasonsByName() map[string]policy.Reason {
 // rebuildBytes bounds how far back the tallies go after a restart.
 const rebuildBytes = 8 << 20
 
-// rebuild counts the end of the log again, and gives the highest store revision
-// that it names.
-func (t *tallies) rebuild(segs []segment) (store int64) {
+// rebuild counts the end of the log again.
+func (t *tallies) rebuild(segs []segment) {
 	reasons := reasonsByName()
 	budget := int64(rebuildBytes)
 	from := len(segs)
@@ -102,33 +100,31 @@ func (t *tallies) rebuild(segs []segment) (store int64) {
 		if i == 0 {
 			skip = max(0, -budget)
 		}
-		store = max(store, t.replay(s.path, skip, reasons))
+		t.replay(s.path, skip, reasons)
 	}
-	return store
 }
 
 // replay counts one file after its first skip bytes. What cannot be read is
 // left out: these numbers are a convenience, the log is the truth.
-func (t *tallies) replay(path string, skip int64, reasons map[string]policy.Reason) (store int64) {
+func (t *tallies) replay(path string, skip int64, reasons map[string]policy.Reason) {
 	src, err := os.Open(path)
 	if err != nil {
-		return 0
+		return
 	}
 	defer src.Close()
 	if _, err := src.Seek(skip, io.SeekStart); err != nil {
-		return 0
+		return
 	}
 	in := newLines(src)
 	for {
 		line, _, err := in.next()
 		if err != nil {
-			return store
+			return
 		}
 		var p parsed
 		if json.Unmarshal(line, &p) != nil {
 			continue // the line that skip cut in two
 		}
-		store = max(store, p.Unmapped.Store)
 		t.add([]*entry{{kind: p.Unmapped.Type, note: p.note(reasons)}})
 	}
 }

@@ -42,7 +42,11 @@ func (l *Log) recover() error {
 	if err := l.resume(&f); err != nil {
 		return err
 	}
-	l.chain.store = max(l.chain.store, l.tallies.rebuild(segs))
+	l.tallies.rebuild(segs)
+	if h != nil && h.Epoch != "" {
+		l.in = &history{cluster: h.Cluster, epoch: h.Epoch}
+		l.history.Store(l.in)
+	}
 	l.begin(gaps)
 	return nil
 }
@@ -216,7 +220,7 @@ func (l *Log) begin(gaps []Gap) {
 		e.enc.gap(&g)
 		l.keep(e)
 	}
-	l.head.Store(l.chain.head(now))
+	l.head.Store(l.chain.head(now, l.in))
 	if err := l.writeHead(); err != nil {
 		l.metrics.failures.Inc()
 		l.cfg.Log.Error("audit head not written", "error", err.Error())

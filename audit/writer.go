@@ -149,7 +149,10 @@ func (w *writer) write(gap *Gap) error {
 			return err
 		}
 	}
-	next := w.chain
+	next, in := w.chain, w.history.Load()
+	if in != nil && (w.in == nil || *in != *w.in) {
+		next.store = 0 // revisions of another history do not compare
+	}
 	w.lines = w.lines[:0]
 	if gap != nil {
 		w.lines = next.appendGap(w.lines, gap)
@@ -162,8 +165,8 @@ func (w *writer) write(gap *Gap) error {
 	if err := w.folder.append(w.lines, w.cfg.Sync); err != nil {
 		return err
 	}
-	w.chain = next
-	w.head.Store(w.chain.head(w.cfg.Clock()))
+	w.chain, w.in = next, in
+	w.head.Store(w.chain.head(w.cfg.Clock(), w.in))
 	if cap(w.lines) > 4<<20 {
 		w.lines = nil // one big batch must not hold its memory for ever
 	}
