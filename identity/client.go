@@ -60,7 +60,7 @@ func OpenWorkload(ctx context.Context, socket string, want ID, log *slog.Logger)
 // answers, which a server that is just ending can give too.
 func (w *Workload) watch(ctx context.Context, client *workloadapi.Client) {
 	defer close(w.ended)
-	defer client.Close()
+	defer func() { _ = client.Close() }() // nothing is lost with it
 	for pause := (patience{}).NewBackoff(); ctx.Err() == nil; {
 		// The watch tells its troubles to OnX509ContextWatchError.
 		_ = client.WatchX509Context(ctx, w)

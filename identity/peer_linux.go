@@ -50,7 +50,7 @@ func stillRuns(fd int) error {
 	case err != nil:
 		return errGone // the kernel has no pidfd for a process that was reaped
 	}
-	defer unix.Close(pidfd)
+	defer func() { _ = unix.Close(pidfd) }()
 	poll := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
 	if n, err := unix.Poll(poll, 0); err != nil || n != 0 { // readable means ended (pidfd_open(2))
 		return errGone

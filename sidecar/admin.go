@@ -48,7 +48,7 @@ func (a admin) get(ctx context.Context, path string) ([]byte, error) {
 		return nil, err
 	}
 	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("Envoy's admin answered %d", resp.StatusCode)
+		return nil, fmt.Errorf("the admin of Envoy answered %d", resp.StatusCode)
 	}
 	return body, nil
 }
@@ -102,7 +102,7 @@ func parseListeners(body []byte) (map[string]listenAddress, error) {
 		} `json:"listener_statuses"`
 	}
 	if err := json.Unmarshal(body, &list); err != nil {
-		return nil, fmt.Errorf("Envoy's list of listeners cannot be read: %w", err)
+		return nil, fmt.Errorf("the listeners of Envoy cannot be read: %w", err)
 	}
 	out := map[string]listenAddress{}
 	for _, l := range list.Statuses {

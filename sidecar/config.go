@@ -170,7 +170,7 @@ func parseListen(field, address string) (listenAddress, error) {
 func openRunDir(path string) (dir string, done func(), err error) {
 	if path == "" {
 		dir, err = os.MkdirTemp("", "exeat-")
-		return dir, func() { os.RemoveAll(dir) }, err
+		return dir, func() { _ = os.RemoveAll(dir) }, err
 	}
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return "", nil, err

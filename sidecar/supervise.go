@@ -11,8 +11,8 @@ import (
 
 // What can be missing when Envoy is not ready.
 var (
-	errNotLive      = errors.New("Envoy waits for its first configuration: is exeatd running, and does its catalog know this sidecar?")
-	errNotConnected = errors.New("Envoy is not connected to the control plane: is exeatd running, and is its address right?")
+	errNotLive      = errors.New("no configuration has come for Envoy: is exeatd running, and does its catalog know this sidecar?")
+	errNotConnected = errors.New("no connection from Envoy to the control plane: is exeatd running, and is its address right?")
 )
 
 // supervisor keeps one Envoy running.
@@ -45,10 +45,7 @@ func (s *supervisor) run(ctx context.Context, up func(ports)) error {
 	for pause := time.Duration(0); ; {
 		began := time.Now()
 		err := s.once(ctx, once)
-		if ctx.Err() != nil {
-			return nil
-		}
-		if !wasUp {
+		if err == nil || !wasUp {
 			return err
 		}
 		if time.Since(began) > steady {

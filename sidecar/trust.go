@@ -49,7 +49,7 @@ func newTrust(server endpoint, src identity.X509Source, serverID, instance ident
 // follow calls changed with the CA's certificates, at first and whenever they
 // are others, until ctx ends. What changed refuses is told to the server.
 func (t *trust) follow(ctx context.Context, changed func(ca []byte) error) {
-	defer t.conn.Close()
+	defer func() { _ = t.conn.Close() }()
 	for pause := time.Duration(0); ctx.Err() == nil; {
 		err := t.stream(ctx, func(ca []byte) error {
 			pause = 0
