@@ -54,32 +54,24 @@ func dnsCache() *dnscachev3.DnsCacheConfig {
 	}
 }
 
-// inner are the addresses that DNS must not lead to: not globally reachable in
-// the sense of RFC 6890, and multicast. 6to4 and Teredo embed other addresses.
+// inner are the addresses that DNS must not lead to. Of IPv4, what is not
+// globally reachable (RFC 6890), and multicast; of IPv6, all but 2000::/3, the
+// only global unicast there is, and less Teredo and 6to4, which embed IPv4
+// addresses. NAT64 (RFC 6052) has its range too, and is let through except for
+// what it embeds of the first kind: some networks have no other way out. Each
+// range costs a line of work in every chain, so there are few.
 var inner = [...]string{
 	"0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12",
-	"192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15",
-	"198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4",
-	"::/128", "::1/128", "64:ff9b:1::/48", "100::/64", "2001::/32", "2001:db8::/32", "2002::/16",
-	"fc00::/7", "fe80::/10", "fec0::/10", "ff00::/8",
+	"192.0.0.0/24", "192.168.0.0/16", "198.18.0.0/15", "224.0.0.0/3",
+	"::/16", "64:ff9b:1::/48", "2001::/32", "2002::/16", "4000::/2", "8000::/1",
+	"64:ff9b::/104", "64:ff9b::a00:0/104", "64:ff9b::6440:0/106", "64:ff9b::7f00:0/104",
+	"64:ff9b::a9fe:0/112", "64:ff9b::ac10:0/108", "64:ff9b::c0a8:0/112",
 }
 
-// innerRanges is inner, and the IPv4 ones again in the two forms in which IPv6
-// carries them: mapped (RFC 4291 section 2.5.5.2) and NAT64 (RFC 6052).
 func innerRanges() []*xdscorev3.CidrRange {
 	var out []*xdscorev3.CidrRange
 	for _, text := range inner {
-		p := netip.MustParsePrefix(text)
-		out = append(out, cidr(p))
-		if !p.Addr().Is4() {
-			continue
-		}
-		for _, prefix := range [...]string{"::ffff:0.0.0.0", "64:ff9b::"} {
-			b := netip.MustParseAddr(prefix).As16()
-			v4 := p.Addr().As4()
-			copy(b[12:], v4[:])
-			out = append(out, cidr(netip.PrefixFrom(netip.AddrFrom16(b), 96+p.Bits())))
-		}
+		out = append(out, cidr(netip.MustParsePrefix(text)))
 	}
 	return out
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -322,15 +323,20 @@ func TestNamesThatLeadInsideAreNotResolved(t *testing.T) {
 	addr, ca := upstream(t, http.HandlerFunc(echo), "localhost")
 	e := r.startEnvoy("")
 	// localhost resolves to a loopback address without any DNS server.
-	d := policy.Destination{Name: "inside", Hosts: []string{"localhost"}, Port: 443, CAPEM: ca}
+	port, err := strconv.Atoi(portOf(addr))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := policy.Destination{Name: "inside", Hosts: []string{"localhost"}, Port: uint16(port), CAPEM: ca}
 	rm := room("t_1", d)
 	r.awaitReady(r.set(rm))
-	if code, body := fetch(t, e.client(rm, false), "https://localhost/"); code != 503 {
+	url := "https://localhost:" + portOf(addr) + "/"
+	if code, body := fetch(t, e.client(rm, false), url); code != 503 {
 		t.Fatalf("%d %s", code, body)
 	}
 	d.Addresses = []string{addr}
 	r.awaitReady(r.set(room("t_1", d)))
-	if code, body := fetch(t, e.client(rm, false), "https://localhost/"); code != 200 {
+	if code, body := fetch(t, e.client(rm, false), url); code != 200 {
 		t.Fatalf("with an address named in the catalog: %d %s", code, body)
 	}
 }

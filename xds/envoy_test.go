@@ -98,7 +98,7 @@ func (r *rig) startEnvoy(api string) *realEnvoy {
 	}
 	e := &realEnvoy{t: t, rig: r, log: new(bytes.Buffer)}
 	cmd := exec.Command(envoyBinary(t), "-c", file, "--concurrency", "1", "--drain-time-s", "0",
-		"--disable-hot-restart", "--log-level", "warning", "--component-log-level", "config:info")
+		"--disable-hot-restart", "--log-level", "warning", "--component-log-level", "misc:error")
 	cmd.Stderr = e.log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
