@@ -57,9 +57,13 @@ func (s *Service) endOne(ctx context.Context, v *policy.TaskView, id policy.Gran
 	if h == nil {
 		return Status{}, Ending{}, ErrNotFound
 	}
-	g, rev, err := s.endGrant(ctx, h.Grant, why, by, "")
-	if err != nil {
-		return Status{}, Ending{}, err
+	// Ended with its task, it needs no end of its own from here.
+	g, rev := h.Grant, v.Revision
+	if g.State != policy.Ended {
+		var err error
+		if g, rev, err = s.endGrant(ctx, g, why, by, ""); err != nil {
+			return Status{}, Ending{}, err
+		}
 	}
 	e := s.enforce(ctx, g.Instance, rev, accepted(g.Life), g.Until)
 	return Status{Grant: g}, e, nil
@@ -95,68 +99,68 @@ func (s *Service) endWhole(ctx context.Context, v *policy.TaskView, why policy.E
 		return Receipt{}, err
 	}
 	e := s.enforce(ctx, t.Instance, rev, accepted(t.Life), lastUntil(v, accepted(t.Life)))
+	// An error leaves grants in the receipt that look active; its Ending says more.
+	_, _ = s.settled(ctx, t.ID, func(v *policy.TaskView) bool { return v == nil || v.Task.State == policy.Ended })
+	s.settleTally(ctx, t.ID)
 	return s.receipt(ctx, t, e)
 }
 
-// endGrant writes the end of a grant. What had already ended stays as it is.
+// endGrant writes the end of a grant, and gives the revision from which on it
+// holds. What had already ended stays as it is.
 func (s *Service) endGrant(ctx context.Context, g policy.Grant, why policy.EndReason, by, words string) (policy.Grant, int64, error) {
-	var from policy.State
-	did := false
+	from := policy.StateNone
 	ended, rev, err := s.store.ChangeGrant(ctx, g.Task, g.ID, func(g policy.Grant) (policy.Grant, error) {
-		from, did = g.State, true
+		from = g.State
 		l, err := s.end(g.Life, why)
-		if errors.Is(err, policy.ErrEnded) {
-			did, err = false, nil
-		}
 		g.Life = l
 		return g, err
 	})
-	if errors.Is(err, store.ErrNotFound) {
-		// Ended by absence, as when the store is out of space.
-		return s.absent(g, why), s.index.Revision(), nil
+	switch {
+	case errors.Is(err, policy.ErrEnded):
+		return ended, rev, nil
+	case errors.Is(err, store.ErrNotFound): // absence means ended
+		l, err := s.end(g.Life, why)
+		g.Life = l
+		return g, s.index.Revision(), ignoreEnded(err)
+	case err != nil:
+		return g, 0, err
 	}
-	if err == nil && did {
-		s.metrics.endings.WithLabelValues("grant", string(ended.End)).Inc()
-		s.recordGrant(ctx, ended, from, rev, by, words)
+	s.metrics.endings.WithLabelValues("grant", string(ended.End)).Inc()
+	s.recordGrant(ctx, ended, from, rev, by, words)
+	return ended, rev, nil
+}
+
+func ignoreEnded(err error) error {
+	if errors.Is(err, policy.ErrEnded) {
+		return nil
 	}
-	return ended, rev, err
+	return err
 }
 
 // endTask writes the end of a task, which is the end of all its grants.
 func (s *Service) endTask(ctx context.Context, t policy.Task, why policy.EndReason, by, words string) (policy.Task, int64, error) {
-	var from policy.State
-	did := false
+	from := policy.StateNone
 	ended, rev, err := s.store.ChangeTask(ctx, t.ID, func(t policy.Task) (policy.Task, error) {
-		from, did = t.State, true
+		from = t.State
 		l, err := s.end(t.Life, why)
-		if errors.Is(err, policy.ErrEnded) {
-			did, err = false, nil
-		}
 		t.Life = l
 		return t, err
 	})
-	if err == nil && did {
-		s.metrics.endings.WithLabelValues("task", string(ended.End)).Inc()
-		s.recordTask(ctx, ended, from, rev, by, words)
+	switch {
+	case errors.Is(err, policy.ErrEnded):
+		return ended, rev, nil
+	case err != nil:
+		return t, 0, hide(err)
 	}
-	return ended, rev, hide(err)
+	s.metrics.endings.WithLabelValues("task", string(ended.End)).Inc()
+	s.recordTask(ctx, ended, from, rev, by, words)
+	return ended, rev, nil
 }
 
-// end applies an ending now. What its own time had ended before has expired,
-// whatever is asked for now.
+// end applies an ending now. What its own time had ended before has expired
+// then, whatever is asked for now.
 func (s *Service) end(l policy.Life, why policy.EndReason) (policy.Life, error) {
-	now := s.store.Now()
-	if l.State == policy.Active && !now.Before(l.Until) {
-		why = policy.EndExpired
-	}
-	return policy.Transition(l, policy.Event{Kind: policy.EventEnd, Reason: why}, now)
-}
-
-func (s *Service) absent(g policy.Grant, why policy.EndReason) policy.Grant {
-	if l, err := s.end(g.Life, why); err == nil {
-		g.Life = l
-	}
-	return g
+	return policy.Transition(l, policy.End(why), s.store.Now())
 }
 
 // enforce waits until an ending at rev holds everywhere, and says how far it

@@ -95,20 +95,10 @@ func (s *Service) status(h *policy.Held, waiting Waiting) Status {
 // written that down yet: expiry needs no writer, and a floor ends many at once.
 func effective(h *policy.Held, now time.Time) policy.Grant {
 	g := h.Grant
-	if g.State == policy.Ended {
-		return g
-	}
-	event := policy.Event{Kind: policy.EventEnd}
-	switch {
-	case !now.Before(g.Until) && g.State == policy.Active:
-		now, event.Reason = g.Until, policy.EndExpired
-	case h.Raised():
-		event.Reason = policy.EndRevoked
-	default:
-		return g
-	}
-	if l, err := policy.Transition(g.Life, event, now); err == nil {
-		g.Life = l
+	if g.State == policy.Active && (!now.Before(g.Until) || h.Raised()) {
+		if l, err := policy.Transition(g.Life, policy.End(policy.EndRevoked), now); err == nil {
+			g.Life = l
+		}
 	}
 	return g
 }
@@ -207,7 +197,7 @@ func (s *Service) configured(ctx context.Context, h *policy.Held) Waiting {
 // whileUsable gives a context that ends when h does, so that nobody waits for
 // the readiness of what has ended.
 func (s *Service) whileUsable(ctx context.Context, h *policy.Held) (context.Context, func()) {
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithTimeout(ctx, h.Grant.Until.Sub(s.store.Now()))
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

@@ -2,6 +2,7 @@ package grant
 
 import (
 	"context"
+	"time"
 
 	"github.com/exeat-dev/exeat/audit"
 	"github.com/exeat-dev/exeat/policy"
@@ -18,18 +19,43 @@ type Receipt struct {
 // receipt gathers it. Its numbers are those of this process's record.
 func (s *Service) receipt(ctx context.Context, t policy.Task, e Ending) (Receipt, error) {
 	r := Receipt{Task: t, Ending: e}
-	v, err := s.settled(ctx, t.ID, func(v *policy.TaskView) bool { return v == nil || v.Task.State == policy.Ended })
-	if err != nil || v == nil {
-		v = s.index.Task(t.ID)
-	}
 	now := s.store.Now()
-	if v != nil {
+	if v := s.index.Task(t.ID); v != nil {
 		for _, h := range v.Held {
 			r.Grants = append(r.Grants, effective(h, now))
 		}
 	}
 	r.Tally = s.audit.Tally(t.ID)
 	return r, nil
+}
+
+// Bounds of settleTally.
+const (
+	tallyWait  = 300 * time.Millisecond
+	tallyEvery = 10 * time.Millisecond
+)
+
+// settleTally gives the record a moment to catch up with an ending that is
+// enforced already: what is taken back upstream is counted once it was written
+// down. It is about the receipt alone, so it is short and cannot fail.
+func (s *Service) settleTally(ctx context.Context, id policy.TaskID) {
+	ctx, cancel := context.WithTimeout(ctx, tallyWait)
+	defer cancel()
+	_ = s.audit.Flush(ctx) // a disk that hangs leaves the numbers as they are
+	ticker := time.NewTicker(tallyEvery)
+	defer ticker.Stop()
+	for outstanding(s.audit.Tally(id)) > 0 {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// outstanding counts credentials whose end is not on record.
+func outstanding(t audit.Tally) int {
+	return t.Minted + t.Injected - t.Revoked - t.ExpiresOnly - t.Unsupported - t.RevokeFailed
 }
 
 // Receipt reads it again, at any time until the task is forgotten.

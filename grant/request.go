@@ -35,11 +35,18 @@ func (s *Service) Request(ctx context.Context, c Caller, r Request, wait time.Du
 	if err != nil {
 		return Status{}, err
 	}
+	if _, err := s.settled(ctx, g.Task, func(v *policy.TaskView) bool { return held(v, g.ID) != nil }); err != nil {
+		return s.unseen(g), nil // it is durable, though this replica does not know it yet
+	}
 	st, err := s.await(ctx, g.Task, g.ID, wait)
 	if err == nil && st.Ready {
 		s.metrics.ready.Observe(s.store.Now().Sub(began).Seconds())
 	}
 	return st, err
+}
+
+func (*Service) unseen(g policy.Grant) Status {
+	return Status{Grant: g, Waiting: WaitReplicas, Why: waitingWords[WaitReplicas]}
 }
 
 // issue writes the grant, or says why there is none.
@@ -48,45 +55,49 @@ func (s *Service) issue(ctx context.Context, c Caller, r Request) (policy.Grant,
 		return policy.Grant{}, err
 	}
 	for range attempts {
+		// The revision is read before what is decided on: what rises after it
+		// is noticed by the transaction.
+		seen, cat := s.index.Revision(), s.index.Catalog()
 		v, err := s.view(ctx, r.Task)
 		if v, err = changeable(c, v, err); err != nil {
 			return policy.Grant{}, err
 		}
-		g, err := s.try(ctx, c, v, r)
-		if !errors.Is(err, store.ErrConflict) {
-			return g, err
+		g, err := s.decide(cat, v, r)
+		if err != nil {
+			return policy.Grant{}, err
+		}
+		rev, err := s.store.CreateGrants(ctx, seen, g)
+		if err == nil {
+			s.recordGrant(ctx, g, policy.StateNone, rev, c.Name, "")
+			return g, nil
 		}
 		// The task or the catalog changed underneath: decide again on what is.
-		if err := s.caughtUp(ctx, v); err != nil {
-			return policy.Grant{}, err
+		if !errors.Is(err, store.ErrConflict) || !s.movedOn(ctx, v, cat) {
+			return policy.Grant{}, hide(err)
 		}
 	}
 	return policy.Grant{}, store.ErrConflict
 }
 
-// try decides once, on one state of the index.
-func (s *Service) try(ctx context.Context, c Caller, v *policy.TaskView, r Request) (policy.Grant, error) {
-	// Read before anything that is decided on: what rises after it is noticed
-	// by the transaction.
-	seen := s.index.Revision()
-	cat := s.index.Catalog()
-	if cat == nil {
-		return policy.Grant{}, ErrNoCatalog
+// movedOn waits until the index is past what a decision was made on.
+func (s *Service) movedOn(ctx context.Context, v *policy.TaskView, cat *policy.Catalog) bool {
+	ctx, cancel := context.WithTimeout(ctx, settle)
+	defer cancel()
+	sub := s.index.Subscribe()
+	defer sub.Close()
+	for s.index.Task(v.Task.ID) == v && s.index.Catalog() == cat {
+		if _, err := sub.Next(ctx); err != nil {
+			return !v.Task.Live(s.store.Now()) // its time ran out meanwhile
+		}
 	}
-	g, err := s.decide(cat, v, r)
-	if err != nil {
-		return policy.Grant{}, err
-	}
-	rev, err := s.store.CreateGrants(ctx, seen, g)
-	if err != nil {
-		return policy.Grant{}, err
-	}
-	s.recordGrant(ctx, g, policy.StateNone, rev, c.Name, "")
-	return g, nil
+	return true
 }
 
 // decide makes the grant that r would be under cat.
 func (s *Service) decide(cat *policy.Catalog, v *policy.TaskView, r Request) (policy.Grant, error) {
+	if cat == nil {
+		return policy.Grant{}, ErrNoCatalog
+	}
 	now := s.store.Now()
 	if !v.Task.Live(now) {
 		return policy.Grant{}, ErrEnded
@@ -109,24 +120,12 @@ func (s *Service) decide(cat *policy.Catalog, v *policy.TaskView, r Request) (po
 		return policy.Grant{}, err
 	}
 	life, err := policy.Transition(policy.Life{State: policy.Pending, Began: now},
-		policy.Event{Kind: policy.EventActivate, Until: earlier(now.Add(ttl), v.Task.Until)}, now)
+		policy.Activate(earlier(now.Add(ttl), v.Task.Until)), now)
 	return policy.Grant{
 		ID: policy.GrantID(newID("g_")), Task: v.Task.ID, Agent: agent.Name, Owner: agent.OwnerGroups,
 		Instance: v.Task.Instance, Capability: resolved.Capability.Name, Params: resolved.Params,
 		Destination: resolved.Destination.Name, Life: life, Digest: resolved.Digest, Catalog: cat.Revision(),
 	}, err
-}
-
-// caughtUp waits until the index is past the state that a transaction lost to.
-func (s *Service) caughtUp(ctx context.Context, v *policy.TaskView) error {
-	t, err := s.store.GetTask(ctx, v.Task.ID)
-	if err != nil {
-		return hide(err)
-	}
-	_, err = s.settled(ctx, t.ID, func(now *policy.TaskView) bool {
-		return now != nil && now.Task.State == t.State
-	})
-	return err
 }
 
 func live(v *policy.TaskView, now time.Time) int {

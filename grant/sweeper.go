@@ -29,12 +29,15 @@ func (s *Service) Run(ctx context.Context) error {
 type sweeper struct {
 	*Service
 	due *deadlines
+	// cleared holds the ended tasks whose grants each have an end of their own
+	// on record; an ended task gets no more grants.
+	cleared map[policy.TaskID]struct{}
 }
 
 // sweep works until ctx, and with it the leadership, ends. It wakes when the
 // index changes and when the next deadline comes; nothing is polled.
 func (s *Service) sweep(ctx context.Context) {
-	w := sweeper{Service: s, due: newDeadlines()}
+	w := sweeper{Service: s, due: newDeadlines(), cleared: map[policy.TaskID]struct{}{}}
 	s.follow(ctx, func(next <-chan store.Batch) {
 		for {
 			timer := w.timer()
@@ -99,6 +102,8 @@ func (w *sweeper) note(b store.Batch) {
 		var at time.Time
 		if v := w.index.Task(id); v != nil {
 			at = w.nextFor(v)
+		} else {
+			delete(w.cleared, id)
 		}
 		w.due.set(id, at)
 	}
@@ -125,10 +130,11 @@ func (w *sweeper) nextFor(v *policy.TaskView) time.Time {
 // over says why a grant that is not written off at now has to be.
 func (w *sweeper) over(v *policy.TaskView, h *policy.Held, now time.Time) (policy.EndReason, bool) {
 	switch {
-	case writtenOff(v, h):
-		return "", false
 	case v.Task.State == policy.Ended:
-		return v.Task.End, true
+		_, cleared := w.cleared[v.Task.ID]
+		return v.Task.End, !cleared && folded(v, h)
+	case h.Grant.State == policy.Ended:
+		return "", false
 	case h.Raised():
 		return policy.EndRevoked, true
 	case h.Grant.State == policy.Active && !now.Before(h.Grant.Until):
@@ -148,6 +154,7 @@ func (w *sweeper) work(ctx context.Context) {
 		}
 		v := w.index.Task(id)
 		if v == nil {
+			delete(w.cleared, id)
 			continue
 		}
 		if err := w.clear(ctx, v); err != nil && ctx.Err() == nil {
@@ -176,6 +183,9 @@ func (w *sweeper) clear(ctx context.Context, v *policy.TaskView) error {
 			failed = errors.Join(failed, ignoreGone(err))
 		}
 	}
+	if failed == nil && v.Task.State == policy.Ended {
+		w.cleared[v.Task.ID] = struct{}{}
+	}
 	return failed
 }
 
@@ -187,5 +197,8 @@ func ignoreGone(err error) error {
 	return err
 }
 
-// writtenOff reports whether the grant's own record says that it has ended.
-func writtenOff(_ *policy.TaskView, h *policy.Held) bool { return h.Grant.State == policy.Ended }
+// folded reports whether h may show its task's end instead of its own. What
+// the task's own time ended at the same moment looks the same.
+func folded(v *policy.TaskView, h *policy.Held) bool {
+	return v.Task.State == policy.Ended && h.Grant.End == v.Task.End && h.Grant.EndedAt.Equal(v.Task.EndedAt)
+}

@@ -68,7 +68,7 @@ func (s *Service) StartTask(ctx context.Context, c Caller, r TaskRequest) (polic
 func (s *Service) newTask(c Caller, r TaskRequest) (policy.Task, error) {
 	now := s.store.Now()
 	life, err := policy.Transition(policy.Life{State: policy.Pending, Began: now},
-		policy.Event{Kind: policy.EventActivate, Until: now.Add(r.Timeout)}, now)
+		policy.Activate(now.Add(r.Timeout)), now)
 	return policy.Task{
 		ID: policy.TaskID(newID("t_")), Agent: c.Agent.Name, Instance: c.Instance, Type: r.Type,
 		Purpose: r.Purpose, Context: r.Context, StartedBy: c.Name, Life: life, Credential: newCredential(),

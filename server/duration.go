@@ -9,7 +9,7 @@ import (
 
 // Duration is a length of time as people write it, such as 90s or 1h30m. The
 // zero Duration stands for "not said".
-type Duration time.Duration
+type Duration struct{ time.Duration }
 
 var errDuration = errors.New("expected a duration such as 90s or 1h30m")
 
@@ -19,12 +19,12 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	if err != nil || v < 0 {
 		return errDuration // the parser's own error would quote the text
 	}
-	*d = Duration(v)
+	d.Duration = v
 	return nil
 }
 
-// MarshalText writes the shortest form that UnmarshalText reads.
-func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+// MarshalText writes a form that UnmarshalText reads.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
 // Schema describes it to OpenAPI.
 func (Duration) Schema(huma.Registry) *huma.Schema {

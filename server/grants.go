@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 	"reflect"
-	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -13,17 +12,18 @@ import (
 )
 
 type (
-	grantPath struct {
+	// GrantPath is embedded where a path names a grant.
+	GrantPath struct {
 		ID string `path:"id" maxLength:"64" doc:"The grant's ID."`
 	}
 	requestInput struct {
-		proof
+		Proof
 		Wait Duration `query:"wait" doc:"How long to wait until it is ready; 10s when absent, at most 1m."`
 		Body struct {
 			Task       string            `json:"task" maxLength:"64"`
 			Capability string            `json:"capability" maxLength:"253" example:"read-ticket"`
 			Params     map[string]string `json:"params,omitempty" maxProperties:"64"`
-			TTL        Duration          `json:"ttl,omitempty" doc:"How long it lasts; what the capability says when absent."`
+			TTL        Duration          `json:"ttl,omitzero" doc:"How long it lasts; what the capability says when absent."`
 		}
 	}
 	requestOutput struct {
@@ -31,17 +31,17 @@ type (
 		Body   Grant
 	}
 	getGrantInput struct {
-		grantPath
+		GrantPath
 		Wait Duration `query:"wait" doc:"How long to wait until it is ready or has ended; at most 1m."`
 	}
 	grantOutput   struct{ Body Grant }
 	endGrantInput struct {
-		grantPath
-		proof
+		GrantPath
+		Proof
 		Body *empty
 	}
 	operatorGrantInput struct {
-		grantPath
+		GrantPath
 		Body *empty
 	}
 	endedGrantOutput struct{ Body EndedGrant }
@@ -73,8 +73,8 @@ func (b builder) requestResponses() map[string]*huma.Response {
 
 func (b builder) requestGrant(ctx context.Context, c grant.Caller, in *requestInput) (*requestOutput, error) {
 	st, err := b.grants.Request(ctx, c, grant.Request{
-		Task: policy.TaskID(in.Body.Task), Capability: in.Body.Capability, Params: in.Body.Params, TTL: time.Duration(in.Body.TTL),
-	}, waitOf(in.Wait, defaultWait))
+		Task: policy.TaskID(in.Body.Task), Capability: in.Body.Capability, Params: in.Body.Params, TTL: in.Body.TTL.Duration,
+	}, waitOf(in.Wait.Duration, defaultWait))
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +88,7 @@ func (b builder) requestGrant(ctx context.Context, c grant.Caller, in *requestIn
 func (b builder) getGrant(ctx context.Context, c grant.Caller, in *getGrantInput) (*grantOutput, error) {
 	ctx, stop := b.untilDrained(ctx)
 	defer stop()
-	st, err := b.grants.Get(ctx, c, policy.GrantID(in.ID), waitOf(in.Wait, 0))
+	st, err := b.grants.Get(ctx, c, policy.GrantID(in.ID), waitOf(in.Wait.Duration, 0))
 	if err != nil {
 		return nil, err
 	}

@@ -185,7 +185,11 @@ func humaError(status int, _ string, errs ...error) huma.StatusError {
 	for _, err := range errs {
 		p.Errors = append(p.Errors, faultOf(err))
 	}
-	p.Detail = p.Errors[0].Field + ": " + p.Errors[0].Message + "."
+	first := p.Errors[0]
+	p.Detail = first.Message + "."
+	if first.Field != "" {
+		p.Detail = first.Field + ": " + p.Detail
+	}
 	return p
 }
 

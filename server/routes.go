@@ -106,11 +106,11 @@ const (
 )
 
 // waitOf bounds how long a caller may have its answer held back.
-func waitOf(asked Duration, otherwise time.Duration) time.Duration {
+func waitOf(asked, otherwise time.Duration) time.Duration {
 	if asked == 0 {
 		return otherwise
 	}
-	return min(time.Duration(asked), maxWait)
+	return min(asked, maxWait)
 }
 
 // untilDrained gives a context that ends when the server stops, so that long

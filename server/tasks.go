@@ -12,18 +12,20 @@ import (
 )
 
 type (
-	taskPath struct {
+	// TaskPath and the others that are embedded are exported because huma looks
+	// into no other ones.
+	TaskPath struct {
 		ID string `path:"id" maxLength:"64" doc:"The task's ID."`
 	}
-	// proof documents a header that the front reads; huma need not.
-	proof struct {
+	// Proof documents a header that the front reads; huma need not.
+	Proof struct {
 		Credential string `header:"Exeat-Task-Credential" doc:"The task's credential. Not needed through the task's own proxy, which says the task itself."`
 	}
 	startTaskInput struct {
 		Body struct {
 			Type    string   `json:"type,omitempty" maxLength:"64" doc:"What kind of work it is, such as triage." example:"triage"`
 			Claimed Claimed  `json:"claimed,omitempty"`
-			Timeout Duration `json:"timeout,omitempty" doc:"When the task ends by itself; 1h when absent, at most 24h."`
+			Timeout Duration `json:"timeout,omitzero" doc:"When the task ends by itself; 1h when absent, at most 24h."`
 		}
 	}
 	startTaskOutput struct{ Body StartedTask }
@@ -34,19 +36,19 @@ type (
 		}
 	}
 	endTaskInput struct {
-		taskPath
-		proof
+		TaskPath
+		Proof
 		Body *empty
 	}
 	operatorTaskInput struct {
-		taskPath
+		TaskPath
 		Body *empty
 	}
 	// empty is the body of a request that has nothing to say.
 	empty         struct{}
 	receiptOutput struct{ Body Receipt }
 	denialsInput  struct {
-		taskPath
+		TaskPath
 		After int      `query:"after" minimum:"0" doc:"Only denials after the one with this number."`
 		Wait  Duration `query:"wait" doc:"How long to wait for one; at most 1m."`
 	}
@@ -81,7 +83,7 @@ func (b builder) taskRoutes() {
 func (b builder) startTask(ctx context.Context, c grant.Caller, in *startTaskInput) (*startTaskOutput, error) {
 	t, err := b.grants.StartTask(ctx, c, grant.TaskRequest{
 		Type: in.Body.Type, Purpose: in.Body.Claimed.Purpose, Context: in.Body.Claimed.Context,
-		Timeout: time.Duration(in.Body.Timeout),
+		Timeout: in.Body.Timeout.Duration,
 	})
 	if err != nil {
 		return nil, err
@@ -98,7 +100,7 @@ func (b builder) listTasks(_ context.Context, c grant.Caller, _ *struct{}) (*tas
 	return out, nil
 }
 
-func (b builder) getTask(ctx context.Context, c grant.Caller, in *taskPath) (*taskOutput, error) {
+func (b builder) getTask(ctx context.Context, c grant.Caller, in *TaskPath) (*taskOutput, error) {
 	st, err := b.grants.Task(ctx, c, policy.TaskID(in.ID))
 	if err != nil {
 		return nil, err
@@ -120,7 +122,7 @@ func (b builder) revokeTask(ctx context.Context, c grant.Caller, in *operatorTas
 	return receiptOf(b.grants.RevokeTask(ctx, c, policy.TaskID(in.ID)))
 }
 
-func (b builder) getReceipt(ctx context.Context, c grant.Caller, in *taskPath) (*receiptOutput, error) {
+func (b builder) getReceipt(ctx context.Context, c grant.Caller, in *TaskPath) (*receiptOutput, error) {
 	return receiptOf(b.grants.Receipt(ctx, c, policy.TaskID(in.ID)))
 }
 
@@ -134,9 +136,9 @@ func receiptOf(r grant.Receipt, err error) (*receiptOutput, error) {
 func (b builder) listDenials(ctx context.Context, c grant.Caller, in *denialsInput) (*denialsOutput, error) {
 	ctx, stop := b.untilDrained(ctx)
 	defer stop()
-	ctx, cancel := context.WithTimeout(ctx, max(waitOf(in.Wait, 0), time.Second))
+	ctx, cancel := context.WithTimeout(ctx, max(waitOf(in.Wait.Duration, 0), time.Second))
 	defer cancel()
-	found, next, err := b.grants.Denials(ctx, c, policy.TaskID(in.ID), in.After, in.Wait > 0)
+	found, next, err := b.grants.Denials(ctx, c, policy.TaskID(in.ID), in.After, in.Wait.Duration > 0)
 	if err != nil {
 		return nil, err
 	}

@@ -217,7 +217,7 @@ func wireDenial(d audit.Denial) Denial {
 func wireCapability(c grant.Capability) Capability {
 	return Capability{
 		Name: c.Name, Description: c.Description, Risk: c.Risk, Sensitivity: c.Sensitivity,
-		Destination: c.Destination, TTL: Duration(c.TTL), MaxTTL: Duration(c.MaxTTL), Schema: c.Schema,
+		Destination: c.Destination, TTL: Duration{c.TTL}, MaxTTL: Duration{c.MaxTTL}, Schema: c.Schema,
 	}
 }
 
