@@ -46,19 +46,6 @@ const (
 	EndContextChanged EndReason = "context_changed"
 )
 
-// Secret is a string that must not be shown: it prints as [secret] and cannot
-// be marshalled. Expose gives the text; each use of it is one to look at.
-type Secret struct{ text string }
-
-// NewSecret wraps text.
-func NewSecret(text string) Secret { return Secret{text} }
-
-// Expose gives the text.
-func (s Secret) Expose() string { return s.text }
-
-// IsZero reports whether there is no text.
-func (s Secret) IsZero() bool { return s.text == "" }
-
 // Task is the unit of work that grants are bound to. It belongs to the
 // instance that started it.
 type Task struct {
