@@ -164,7 +164,7 @@ func (s *session) surroundings(o runOptions) surroundings {
 	st := s.sidecar.status
 	return surroundings{
 		proxy: st.Proxy, user: s.task.ID, pass: s.task.Credential.Expose(), api: st.API, task: s.task.ID,
-		bundle: st.CABundle, ca: st.CA, trustStore: st.TrustStore, clientEnv: st.ClientEnv, keep: o.keep,
+		bundle: st.CABundle, ca: st.CAFile, trustStore: st.TrustStore, clientEnv: st.ClientEnv, keep: o.keep,
 	}
 }
 

@@ -161,7 +161,7 @@ func (p *plane) openSidecarServices(context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.xds, err = xds.New(xds.Config{Store: p.store, Key: key, Recorder: records{p.audit}, Registry: p.registry, Log: p.log})
+	p.xds, err = xds.New(xds.Config{Store: p.store, Key: key, Recorder: records{p.audit}, Registry: p.registry, Log: p.log, Wall: p.store.Now})
 	if err != nil {
 		return err
 	}
