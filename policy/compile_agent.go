@@ -24,6 +24,7 @@ type identity struct {
 	field    string
 }
 
+// agent compiles one agent. Only what says "optional" makes its task optional.
 func (c *compiler) agent(in *v1alpha1.Agent) {
 	s := &in.Spec
 	r := report{"Agent", in.Name, c}
@@ -105,6 +106,7 @@ func (c *compiler) identities() {
 	}
 }
 
+// owner: an agent that nobody answers for is nobody's to revoke.
 func (r report) owner(o *v1alpha1.Owner) {
 	if len(o.Groups) == 0 {
 		r.add("spec.owner.groups", "is empty; want the groups of people who answer for the agent")

@@ -9,6 +9,8 @@ import (
 	"github.com/exeat-dev/exeat/api/v1alpha1"
 )
 
+// calls compiles the rules. One that can match nothing is a mistake that would
+// otherwise show as a denial, long after.
 func (p *capabilityCompiler) calls(rules []v1alpha1.CallRule) {
 	if len(rules) == 0 {
 		p.add("spec.calls", "is empty; want at least one call, such as {method: GET, path: /v1/status}")
@@ -22,6 +24,7 @@ func (p *capabilityCompiler) call(at string, in *v1alpha1.CallRule) {
 	r := &rule{method: in.Method}
 	p.method(at+".method", in.Method)
 	p.path(at+".path", in.Path, r)
+	// What a rule does not mention stays at the narrowest: no query, no body.
 	if in.Host != "" {
 		p.host(at+".host", in.Host, r)
 	}
@@ -42,13 +45,15 @@ func (p *capabilityCompiler) method(field, m string) {
 		p.add(field, "is missing; want one method such as GET")
 	case !isToken(m) || len(m) > maxMethod:
 		p.add(field, "%q is not a method; want one such as GET", m)
-	case m != strings.ToUpper(m):
+	case m != strings.ToUpper(m): // legal (RFC 9110 section 9.1), and never meant
 		p.add(field, "%q is not what a client sends, methods are case-sensitive; write %q", m, strings.ToUpper(m))
 	case checkMethod(m) != nil:
 		p.add(field, "%s is never granted; remove the rule", m)
 	}
 }
 
+// path compiles a path. Each segment reads its parameters back by itself: a
+// value never holds a slash.
 func (p *capabilityCompiler) path(field, s string, r *rule) {
 	parts, rest, fault := parsePathRule(s)
 	if fault != "" {
@@ -88,6 +93,8 @@ func (p *capabilityCompiler) host(field, s string, r *rule) {
 	}
 }
 
+// query compiles the patterns of the parameters that may be there. None of them
+// must be: leaving one out asks for less.
 func (p *capabilityCompiler) query(field string, in *v1alpha1.QueryRule, r *rule) {
 	if r.anyQuery = in.Any; in.Any {
 		if len(in.Params) > 0 {

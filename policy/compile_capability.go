@@ -12,12 +12,14 @@ import (
 // defaultTTL of a grant whose capability names none.
 const defaultTTL = 5 * time.Minute
 
-// capabilityCompiler compiles one capability.
+// capabilityCompiler compiles one capability. It goes on after a problem, so
+// that an author sees all of them; what is broken is left out of params and
+// rules, and everything that would build on it is not looked at.
 type capabilityCompiler struct {
 	report
 	out    *Capability
 	params map[string]*param // those that are right
-	loose  map[string]string
+	loose  map[string]string // of each in params, see param.loose
 	listed map[string]v1alpha1.Param
 	used   map[string]usage
 	// blind is set where a text could not be read: what it uses is not known.
@@ -72,6 +74,7 @@ func (p *capabilityCompiler) grades(s *v1alpha1.CapabilitySpec) {
 	}
 }
 
+// limits fills in the defaults: what an author does not say is short.
 func (p *capabilityCompiler) limits(l v1alpha1.Limits) {
 	p.out.TTL = defaultTTL
 	if l.TTL != nil && p.duration("spec.limits.ttl", l.TTL.Duration) {
@@ -153,6 +156,8 @@ func (d *dependencies) visit(name string, path []string) (cycle []string) {
 // parameter compiles one whose dependencies are compiled.
 func (p *capabilityCompiler) parameter(name string, t template) {
 	field := "spec.params." + name + ".pattern"
+	// A pattern that compiles with the patterns of its parameters in it
+	// compiles with their values, which are only text.
 	loose, err := t.loosen(p.loose)
 	if err != nil {
 		p.add(field, "%v", err)
@@ -183,7 +188,7 @@ func (p *capabilityCompiler) refers(field string, t template, use usage) bool {
 			p.add(field, "there is no parameter %q; %s", name, oneOf(p.listed))
 			ok = false
 		}
-		p.used[name] |= use
+		p.used[name] |= use // an unknown one as well: it is one mistake, not two
 	}
 	return ok
 }
@@ -211,6 +216,7 @@ func (p *capabilityCompiler) credential(ref *v1alpha1.CredentialRef) {
 	if ref == nil {
 		return
 	}
+	// The entries first: they use parameters, whatever is wrong with the provider.
 	for _, key := range slices.Sorted(maps.Keys(ref.Scope)) {
 		p.scopeEntry(key, ref.Scope[key])
 	}
@@ -239,6 +245,7 @@ func (p *capabilityCompiler) injected(ref *v1alpha1.CredentialRef) {
 	}
 }
 
+// minted: a token says what it is for, in claims that are not Exeat's own.
 func (p *capabilityCompiler) minted(ref *v1alpha1.CredentialRef) {
 	if len(ref.Scope) == 0 {
 		p.add("spec.credential.scope", "is empty, and a token without a scope could be read as one for everything; want entries such as scope: tickets:read")
@@ -255,6 +262,8 @@ func (p *capabilityCompiler) minted(ref *v1alpha1.CredentialRef) {
 var reservedClaims = nameSet("iss", "sub", "aud", "exp", "nbf", "iat", "jti", "client_id", "act", "may_act", "cnf", "azp",
 	"auth_time", "grant", "task", "agent")
 
+// scopeEntry compiles one entry. Values are inserted as they are, which is why
+// usage.valueFault bounds what may be inserted in a scope.
 func (p *capabilityCompiler) scopeEntry(key, value string) {
 	field := "spec.credential.scope." + key
 	if key == "" || !isToken(key) {

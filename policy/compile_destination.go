@@ -13,6 +13,8 @@ import (
 	"github.com/exeat-dev/exeat/api/v1alpha1"
 )
 
+// destination compiles one destination. It is noted even when broken, so that
+// the capabilities that name it are checked as well.
 func (c *compiler) destination(in *v1alpha1.Destination) {
 	r := report{"Destination", in.Name, c}
 	d := &Destination{Name: in.Name, Port: r.port(in.Spec.Port), ClientEnv: maps.Clone(in.Spec.ClientEnv)}
@@ -41,6 +43,7 @@ func (c *compiler) destination(in *v1alpha1.Destination) {
 	c.cat.destinations[d.Name] = d
 }
 
+// port fills in the default.
 func (r report) port(port int32) uint16 {
 	switch {
 	case port == 0:
@@ -104,7 +107,7 @@ func (r report) address(d *Destination, field, s string) {
 		r.add(field, "%q is not an address; want an IP or IP:port", s)
 		return
 	}
-	ap = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+	ap = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()) // one spelling of one address
 	if ip := ap.Addr(); ip.IsUnspecified() || ip.IsMulticast() || ip == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
 		r.add(field, "%q is no single machine's address; want one that can be dialled", s)
 		return
@@ -116,6 +119,8 @@ func (r report) address(d *Destination, field, s string) {
 	d.Addresses = append(d.Addresses, ap.String())
 }
 
+// header adds a name or a prefix that may pass. What can never pass is refused
+// here, so that a catalog does not seem to allow it.
 func (r report) header(d *Destination, field, h string) {
 	name, prefix := strings.CutSuffix(h, "*")
 	lower := lowerASCII(h)
@@ -177,6 +182,7 @@ func (c *compiler) clientEnvs() {
 	}
 }
 
+// ca finds the certificates by which the destination is known.
 func (r report) ca(file string) string {
 	const field = "spec.tls.ca.file"
 	if file == "" {

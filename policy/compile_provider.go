@@ -8,6 +8,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
+// provider checks one provider and keeps a copy: what is compiled shares
+// nothing with what was read.
 func (c *compiler) provider(in *v1alpha1.Provider) {
 	r := report{"Provider", in.Name, c}
 	jwt, static := in.Spec.JWT, in.Spec.Static
@@ -44,6 +46,7 @@ func copyStatic(in *v1alpha1.StaticProvider) *v1alpha1.StaticProvider {
 	return out
 }
 
+// jwt checks whom a token is for (RFC 9068 section 2.2: aud).
 func (r report) jwt(p *v1alpha1.JWTProvider) {
 	switch {
 	case p.Audience == "":
@@ -72,6 +75,8 @@ func (r report) static(p *v1alpha1.StaticProvider) {
 	}
 }
 
+// staticHeader: a credential may be in Authorization or Cookie, which an agent
+// may never send, and in no header that means something to a proxy.
 func (r report) staticHeader(h *v1alpha1.StaticHeader) {
 	name := plainHeader(h.Name)
 	switch {
@@ -106,6 +111,7 @@ func (r report) secretFile(field, file string) {
 // of milliseconds that a call's time limit has (grpc-timeout).
 const maxTTL = 24 * time.Hour
 
+// duration adds a problem for a time that is no lifetime.
 func (r report) duration(field string, d time.Duration) bool {
 	if d < time.Second || d > maxTTL {
 		r.add(field, "%v is not possible; want 1s to %v", d, maxTTL)

@@ -28,6 +28,7 @@ func hostFault(s string) string {
 	return ""
 }
 
+// labelFault says the same of one label.
 func labelFault(label string) string {
 	switch {
 	case label == "":
@@ -95,6 +96,7 @@ func parseAuthority(authority, scheme string) (host string, port uint16, err err
 	}
 }
 
+// defaultPort of a scheme (RFC 9110 section 4.2).
 func defaultPort(scheme string) uint16 {
 	if scheme == "http" {
 		return 80

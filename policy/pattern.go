@@ -115,7 +115,7 @@ func paramAt(s string) (name string, length int, err error) {
 	if end < 0 {
 		return "", 0, errors.New("a ${ is not closed; want ${name}")
 	}
-	name = s[len("${"):end]
+	name = s[len("${"):end] // a nested ${ makes it no name
 	if !isParamName(name) {
 		return "", 0, fmt.Errorf("%q is not a parameter name; want letters, digits, _ and -, a letter first", name)
 	}
@@ -227,6 +227,7 @@ func compileSource(src string) (matcher, error) {
 			return matcher{}, errors.New("a named group means nothing here; use (?:...)")
 		}
 	}
+	// Most patterns in bound rules are literals once their values are in.
 	bare, err := regexp.Compile(src)
 	if err != nil {
 		return matcher{}, err
@@ -256,6 +257,8 @@ func impossible(re *syntax.Regexp) bool {
 	return false
 }
 
+// anchored compiles src for whole texts only. \z, not $, which lets a line
+// break follow.
 func anchored(src string) (*regexp.Regexp, error) { return regexp.Compile(`\A(?:` + src + `)\z`) }
 
 // loosen gives the pattern's source with each parameter replaced by the source

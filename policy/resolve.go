@@ -33,7 +33,7 @@ type param struct {
 	fixed   matcher   // when the pattern names no other parameter
 	loose   string    // source that covers its values, whatever the others are
 	from    inference // of the parameters that its pattern names
-	use     usage
+	use     usage     // everywhere that it is inserted
 }
 
 // valueFault says why a value can be none of this parameter's, before its
@@ -105,6 +105,8 @@ func (c *Catalog) Resolve(agent, capability string, params map[string]string) (*
 	return e.resolve(params)
 }
 
+// resolve checks the values and inserts them. What the rules, the host and the
+// scope become is what the grant means, and all of it is in the digest.
 func (e Eligible) resolve(params map[string]string) (*Resolved, error) {
 	if err := e.checkParams(params); err != nil {
 		return nil, err
@@ -136,7 +138,7 @@ func (e Eligible) resolve(params map[string]string) (*Resolved, error) {
 // checkParams: every parameter of the capability, none besides, each within
 // its pattern and the agent's narrowing.
 func (e Eligible) checkParams(params map[string]string) error {
-	for name := range params {
+	for name := range params { // the name is the caller's: it is not repeated
 		if _, ok := e.Capability.Params[name]; !ok {
 			return &RequestError{CodeUnknownParam, "params", "want only the parameters of this capability: " + e.paramNames()}
 		}
@@ -146,6 +148,7 @@ func (e Eligible) checkParams(params map[string]string) error {
 			return &RequestError{CodeMissingParam, "params." + p.name, "want every parameter of this capability: " + e.paramNames()}
 		}
 	}
+	// In this order a value is only inserted in a pattern once it was checked.
 	for _, p := range e.Capability.params {
 		if f := p.check(params, e.Narrowed[p.name]); f != "" {
 			return &RequestError{CodeParamNotAllowed, "params." + p.name, "the value of " + p.name + " " + f + e.hint(p)}
@@ -226,6 +229,7 @@ func (r *Resolved) digest() (string, error) {
 	return hex.EncodeToString(sum[:]), nil
 }
 
+// digestCall writes a rule so that a text is never taken for a wildcard.
 func (b *bound) digestCall() digestCall {
 	d := digestCall{Method: b.method, Host: b.host, AnyQuery: b.anyQuery, AnyBody: b.anyBody}
 	for _, p := range b.path {

@@ -13,11 +13,11 @@ type rule struct {
 	method    string
 	host      template // nil: every host of the destination
 	path      []pathPart
-	rest      bool // ** at the end
-	query     map[string]template
+	rest      bool                // ** at the end
+	query     map[string]template // patterns by name
 	anyQuery  bool
 	anyBody   bool
-	hostFrom  inference
+	hostFrom  inference // of the parameters in host, for suggestions
 	queryFrom map[string]inference
 }
 
@@ -36,7 +36,7 @@ type bound struct {
 	rest              bool
 	query             []boundQuery // in order of their names
 	anyQuery, anyBody bool
-	width             uint32
+	width             uint32 // see rule.width
 }
 
 // boundPart is one segment: a text, or any one.
@@ -88,6 +88,8 @@ func (b *bound) fit(c *Call) fit {
 	return fitAll
 }
 
+// covers compares paths, decoded segment by decoded segment: where a slash is
+// was settled when the call was parsed.
 func (b *bound) covers(segments []string) bool {
 	if len(b.path) == 0 && !b.rest {
 		return false
@@ -164,7 +166,7 @@ func (r *rule) bind(values map[string]string, optional bool) (bound, error) {
 	b := bound{method: r.method, host: r.host.fill(values), rest: r.rest, anyQuery: r.anyQuery, anyBody: r.anyBody}
 	for _, p := range r.path {
 		s := boundPart{any: p.any, text: p.text.fill(values)}
-		if !p.any && segmentError(s.text) != nil {
+		if !p.any && segmentError(s.text) != nil { // such as "." and "." from two values
 			return bound{}, errAmbiguous
 		}
 		b.path = append(b.path, s)
@@ -235,6 +237,7 @@ func parsePathRule(s string) (parts []pathPart, rest bool, fault string) {
 	return parts, false, ""
 }
 
+// pathRuleFault looks for what cannot be in any path.
 func pathRuleFault(s string) string {
 	switch {
 	case s == "":
@@ -257,6 +260,8 @@ func pathRuleFault(s string) string {
 	return ""
 }
 
+// parseSegmentRule reads a segment that is not a wildcard. A text of only dots
+// beside a parameter is fine: the whole is checked once the value is known.
 func parseSegmentRule(seg string) (template, string) {
 	t, err := parseTemplate(seg)
 	if err != nil {

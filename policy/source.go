@@ -76,6 +76,8 @@ func DecodeSet(source []byte) (*v1alpha1.Set, error) {
 	return set, nil
 }
 
+// unpack reads one gzip member and insists that nothing follows it: two
+// readers must not find two catalogs in one record.
 func unpack(source []byte) ([]byte, error) {
 	r := bytes.NewReader(source)
 	z, err := gzip.NewReader(r)
@@ -137,6 +139,8 @@ func typeMeta(kind string) metav1.TypeMeta {
 	return metav1.TypeMeta{APIVersion: v1alpha1.APIVersion, Kind: kind}
 }
 
+// sortedByName copies a list, in order and with names for metadata; the
+// caller's objects are not touched.
 func sortedByName[T any](list []T, meta func(*T) *metav1.ObjectMeta) []T {
 	out := slices.Clone(list)
 	for i := range out {

@@ -24,7 +24,7 @@ func (c *Catalog) Suggest(agent *Agent, call *Call) []Next {
 	if !ok || !dest.serves(call) {
 		return nil
 	}
-	var found []suggestion
+	var found []suggestion // of this agent's own only: what others may do is not told
 	for _, e := range agent.eligible {
 		if e.Capability.Destination.Name != dest.Name {
 			continue
@@ -43,6 +43,7 @@ func (c *Catalog) Suggest(agent *Agent, call *Call) []Next {
 	return next
 }
 
+// suggestion is one capability with the values that the call gives.
 type suggestion struct {
 	capability string
 	values     map[string]string
@@ -93,7 +94,7 @@ func (e Eligible) complete(values map[string]string) bool {
 			return false
 		}
 	}
-	for name, list := range e.Narrowed {
+	for name, list := range e.Narrowed { // of several, the agent must choose
 		if _, ok := values[name]; !ok && len(list) == 1 {
 			values[name] = list[0]
 		}
@@ -104,7 +105,7 @@ func (e Eligible) complete(values map[string]string) bool {
 // verify tests a suggestion as a request would be: each value, and the rule
 // with the values inserted against the call.
 func (e Eligible) verify(r *rule, call *Call, values map[string]string) bool {
-	if len(values) == len(e.Capability.params) {
+	if len(values) == len(e.Capability.params) { // all known: exactly what a request would do
 		resolved, err := e.resolve(values)
 		if err != nil || resolved.Match(call) != Allowed {
 			return false
