@@ -32,8 +32,9 @@ func (c *Call) parsePath(path string) error {
 		return errSegments
 	}
 	c.Segments = make([]string, 0, n)
-	rest, raw, more := path[1:], "", true
+	rest, more := path[1:], true
 	for more {
+		var raw string
 		raw, rest, more = strings.Cut(rest, "/")
 		if raw == "" && more {
 			return errEmptySegment
@@ -141,8 +142,9 @@ func (c *Call) parseQuery(query string) error {
 	if strings.Count(query, "&") >= maxQuery {
 		return errQueryMany
 	}
-	rest, piece, more := query, "", true
+	rest, more := query, true
 	for more {
+		var piece string
 		piece, rest, more = strings.Cut(rest, "&")
 		if piece == "" { // every server skips it
 			continue
