@@ -28,6 +28,7 @@ type AuthorityConfig struct {
 
 // Authority is the embedded authority of one trust domain.
 type Authority struct {
+	dir    string
 	root   root
 	td     spiffeid.TrustDomain
 	bundle *x509bundle.Bundle // never changed after OpenAuthority
@@ -65,7 +66,7 @@ func OpenAuthority(c AuthorityConfig) (*Authority, error) {
 	if err != nil {
 		return nil, fmt.Errorf("identity: %w", err)
 	}
-	a := &Authority{td: td, ttl: c.SVIDTTL, clock: c.Clock, log: c.Log, changed: make(chan struct{})}
+	a := &Authority{dir: c.Dir, td: td, ttl: c.SVIDTTL, clock: c.Clock, log: c.Log, changed: make(chan struct{})}
 	if a.ttl == 0 {
 		a.ttl = DefaultSVIDTTL
 	}
@@ -82,6 +83,7 @@ func OpenAuthority(c AuthorityConfig) (*Authority, error) {
 		return nil, err
 	}
 	a.bundle = x509bundle.FromX509Authorities(td, a.root.certs)
+	a.restore()
 	return a, nil
 }
 
@@ -96,8 +98,8 @@ func (a *Authority) Source(id ID, dns []string, ips []net.IP) *Source {
 }
 
 // Register makes a running process a workload. It stays so until remove is
-// called or the process ends: the entry is for this process only, not for the
-// next one with its PID. A process may be registered under several IDs; the
+// called or the process ends, also when the authority is started again meanwhile:
+// the entry is for this process only, not for the next one with its PID. A process may be registered under several IDs; the
 // first is its default.
 func (a *Authority) Register(e Entry) (remove func(), err error) {
 	if !e.ID.MemberOf(a.td) || e.ID.Path() == "" {
@@ -114,6 +116,7 @@ func (a *Authority) Register(e Entry) (remove func(), err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.entries = append(slices.DeleteFunc(a.entries, (*entry).gone), made)
+	a.saveLocked()
 	a.wakeLocked()
 	a.log.Info("workload registered", "spiffe_id", e.ID.String(), "pid", e.PID)
 	return func() { a.remove(made) }, nil
@@ -125,6 +128,7 @@ func (a *Authority) remove(e *entry) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.entries = slices.DeleteFunc(a.entries, func(other *entry) bool { return other == e })
+	a.saveLocked()
 	a.wakeLocked()
 }
 

@@ -29,3 +29,16 @@ func startTime(pid int) (uint64, error) {
 	}
 	return strconv.ParseUint(string(fields[start]), 10, 64)
 }
+
+// bootID names what start times are relative to: this boot, this PID namespace.
+func bootID() string {
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	space, err := os.Readlink("/proc/self/ns/pid")
+	if err != nil {
+		return ""
+	}
+	return string(bytes.TrimSpace(boot)) + " " + space
+}

@@ -8,3 +8,5 @@ import "errors"
 func startTime(int) (uint64, error) {
 	return 0, errors.New("processes are attested on Linux only")
 }
+
+func bootID() string { return "" }

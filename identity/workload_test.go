@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -245,9 +246,11 @@ func ask(t *testing.T, socket string) (pid int, answer func() string) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	wait := sync.OnceValue(func() error { in.Close(); return cmd.Wait() })
+	t.Cleanup(func() { cmd.Process.Kill(); wait() })
 	return cmd.Process.Pid, func() string {
 		fmt.Fprintln(in, "go")
-		if err := cmd.Wait(); err != nil {
+		if err := wait(); err != nil {
 			t.Error(err)
 		}
 		return strings.TrimSpace(out.String())
@@ -270,6 +273,46 @@ func TestACallerIsKnownByItsProcessAlone(t *testing.T) {
 	if got := answer(); got != "spiffe://example.org/sidecar/2" {
 		t.Errorf("a process with an entry got %s", got)
 	}
+}
+
+func TestAnEntryOutlivesTheAuthority(t *testing.T) {
+	t.Parallel()
+	dir := folder(t)
+	first := open(t, dir, 0)
+	removed := register(t, first, "/sidecar/1")
+	register(t, first, "/sidecar/2")
+	removed()
+	pid, _ := ask(t, "/nowhere")
+	if _, err := first.Register(identity.Entry{ID: mustID(t, "/sidecar/3"), PID: pid}); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(filepath.Join(dir, "entries.json")); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+	socket := serve(t, open(t, dir, 0))
+	svids, err := workloadapi.FetchX509SVIDs(t.Context(), workloadapi.WithAddr("unix://"+socket))
+	if err != nil || len(svids) != 1 || svids[0].ID != mustID(t, "/sidecar/2") {
+		t.Errorf("got %d SVIDs, %v", len(svids), err)
+	}
+	for name, text := range map[string]string{
+		"another boot": strings.Replace(readFile(t, dir, "entries.json"), `"boot":"`, `"boot":"x`, 1),
+		"no JSON":      "{",
+	} {
+		os.WriteFile(filepath.Join(dir, "entries.json"), []byte(text), 0o600)
+		_, err := workloadapi.FetchX509SVIDs(t.Context(), workloadapi.WithAddr("unix://"+serve(t, open(t, dir, 0))))
+		if status.Code(err) != codes.PermissionDenied {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func readFile(t *testing.T, dir, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(dir, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
 
 func TestASocketIsPrivateAndServedOnce(t *testing.T) {

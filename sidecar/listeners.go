@@ -50,6 +50,9 @@ func listener(name string, at listenAddress, hcm *hcmv3.HttpConnectionManager) *
 		Name:         name,
 		Address:      socketAddress(at.ip.String(), at.port),
 		FilterChains: chain(hcm),
+		// With it any process of the same user could take a share of the agent's
+		// connections, proxy credentials included, by listening on the same port.
+		EnableReusePort: no(),
 	}
 }
 
