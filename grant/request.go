@@ -119,14 +119,26 @@ func (s *Service) decide(cat *policy.Catalog, v *policy.TaskView, r Request) (po
 	if err != nil {
 		return policy.Grant{}, err
 	}
+	if ttl < minTTL {
+		return policy.Grant{}, &policy.RequestError{Code: policy.CodeParamNotAllowed, Field: "ttl", Message: "ttl must be at least " + minTTL.String()}
+	}
+	// At a whole second, as tokens do (RFC 7519 section 2, read as most verifiers
+	// do): so that grant and credential end together.
+	ends := earlier(now.Add(ttl), v.Task.Until).Truncate(time.Second)
+	if !ends.After(now) {
+		return policy.Grant{}, ErrEnded // as good as
+	}
 	life, err := policy.Transition(policy.Life{State: policy.Pending, Began: now},
-		policy.Activate(earlier(now.Add(ttl), v.Task.Until)), now)
+		policy.Activate(ends), now)
 	return policy.Grant{
 		ID: policy.GrantID(newID("g_")), Task: v.Task.ID, Agent: agent.Name, Owner: agent.OwnerGroups,
 		Instance: v.Task.Instance, Capability: resolved.Capability.Name, Params: resolved.Params,
 		Destination: resolved.Destination.Name, Life: life, Digest: resolved.Digest, Catalog: cat.Revision(),
 	}, err
 }
+
+// minTTL of a grant: with less, its end at a whole second could be now.
+const minTTL = time.Second
 
 func live(v *policy.TaskView, now time.Time) int {
 	n := 0

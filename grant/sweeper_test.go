@@ -32,7 +32,7 @@ func TestAReadGrantHasExpiredThoughNobodyWroteItDown(t *testing.T) {
 	w := newWorld(t)
 	w.cars.connect(triage1, false)
 	task, c := w.task(triage1, time.Hour)
-	g := w.granted(c, task, 100*time.Millisecond)
+	g := w.granted(c, task, 2*time.Second)
 	for w.store.Now().Before(g.Until) {
 		w.until(task.ID, func(v *policy.TaskView) bool { return v != nil })
 		time.Sleep(time.Until(g.Until)) // time itself is the condition
@@ -81,7 +81,7 @@ func TestTheSweeperGoesOnWhereTheLastOneStopped(t *testing.T) {
 	w := newWorld(t)
 	w.cars.connect(triage1, false)
 	task, c := w.task(triage1, 0)
-	g := w.granted(c, task, 300*time.Millisecond)
+	g := w.granted(c, task, 2*time.Second)
 	w.reopen() // it may expire while nobody runs
 	w.until(task.ID, func(v *policy.TaskView) bool {
 		h := find(v, g.ID)
