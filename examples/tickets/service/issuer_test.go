@@ -88,7 +88,7 @@ func (i *testIssuer) claimsWith(changes map[string]any) map[string]any {
 	c := map[string]any{
 		"iss": i.URL, "sub": "spiffe://example.org/agent/triage", "aud": Audience, "jti": "one",
 		"iat": now.Add(-time.Second).Unix(), "exp": now.Add(time.Minute).Unix(),
-		"scope": "ticket:read", "ticket": "OPS-42", "grant": "g_1", "task": "t_1",
+		"scope": "ticket:read", "ticket": "OPS-42", "exeat_grant": "g_1", "exeat_task": "t_1",
 	}
 	for name, value := range maps.All(changes) {
 		if c[name] = value; value == nil {

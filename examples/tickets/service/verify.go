@@ -31,8 +31,8 @@ type claims struct {
 	ID        string  `json:"jti"`
 	Scope     string  `json:"scope"`
 	Ticket    string  `json:"ticket"`
-	Grant     string  `json:"grant"`
-	Task      string  `json:"task"`
+	Grant     string  `json:"exeat_grant"`
+	Task      string  `json:"exeat_task"`
 }
 
 func (c claims) hasScope(want string) bool { return slices.Contains(strings.Fields(c.Scope), want) }
