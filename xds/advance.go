@@ -87,6 +87,7 @@ func (s *session) meet(task policy.TaskID) {
 	}
 	slices.SortFunc(r.chains, compareChains)
 	r.accepted = r.chains
+	r.met = keep(r.chains, func(c chainID) bool { return s.hasRoutes(task, c) })
 	r.opened = true
 }
 
@@ -107,13 +108,18 @@ func (s *session) allWarm(task policy.TaskID, r *roomState) bool {
 
 // warm reports whether a chain has its route table and its certificate.
 func (s *session) warm(task policy.TaskID, c chainID) bool {
-	if h := s.types[routes].held[c.routeName(task)]; h == nil || h.acked == "" {
+	if !s.hasRoutes(task, c) {
 		return false
 	}
 	if c.leafName() == "" {
 		return true
 	}
 	h := s.types[secrets].held[c.leafName()]
+	return h != nil && h.acked != ""
+}
+
+func (s *session) hasRoutes(task policy.TaskID, c chainID) bool {
+	h := s.types[routes].held[c.routeName(task)]
 	return h != nil && h.acked != ""
 }
 
@@ -166,7 +172,7 @@ func (s *session) sendListeners() error {
 			gone = append(gone, name)
 			if ok {
 				r := s.room(task)
-				r.chains, r.accepted = nil, nil
+				r.chains, r.accepted, r.met = nil, nil, nil
 				r.built, r.opened, r.cutting = false, false, false
 			}
 		}
@@ -192,7 +198,9 @@ func (s *session) sendRoom(rc *roomConfig) error {
 		return nil
 	}
 	wants := keep(rc.chains, func(c chainID) bool { return c.base() || !s.chainRefused(rc, r, c) })
-	next := nextChains(r.chains, wants, r.cutting, func(c chainID) bool { return s.warm(task, c) })
+	next := nextChains(r.chains, wants, r.cutting, func(c chainID) bool {
+		return s.warm(task, c) || slices.Contains(r.met, c)
+	})
 	if r.built && slices.Equal(next, r.chains) {
 		return nil
 	}

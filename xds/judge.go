@@ -122,7 +122,7 @@ func (s *session) forgetNacks() {
 			wanted = s.want.clusters[what.name] != nil
 		case listeners:
 			task, _ := taskOfRoom(what.name)
-			wanted = s.want.byTask[task] != nil
+			wanted = s.stillRefused(task)
 		case routes:
 			task, _, ok := parseRouteName(what.name)
 			wanted = !ok || s.want.byTask[task] != nil
@@ -132,6 +132,17 @@ func (s *session) forgetNacks() {
 			delete(s.refused, what)
 		}
 	}
+}
+
+// stillRefused reports whether something that is wanted of a room was refused as
+// part of its listener. What is no longer wanted may be tried again later.
+func (s *session) stillRefused(task policy.TaskID) bool {
+	rc, r := s.want.byTask[task], s.rooms[task]
+	if rc == nil || r == nil {
+		return false
+	}
+	r.refused = keep(r.refused, func(c chainID) bool { return slices.Contains(rc.chains, c) })
+	return r.broken || len(r.refused) > 0
 }
 
 // rejected is Envoy's words for one thing that it refuses now, or "".

@@ -88,6 +88,9 @@ type roomState struct {
 	cutting bool
 	// opened: the egress route leads here, or did before this stream.
 	opened bool
+	// met are the chains that were in force before this stream. Whether they
+	// have their certificates is told last, and must not be waited for to cut.
+	met []chainID
 	// asked are the chains whose route tables the Envoy asks for: a chain that
 	// is neither in force nor warming is not asked for.
 	asked map[chainID]struct{}
