@@ -53,6 +53,9 @@ func (m *Manager) settle(ctx context.Context, entry ledgerEntry, end, now time.T
 	if entry.claimed(m.cfg.Replica, now) {
 		return fromNanos(entry.GetClaimedUntil())
 	}
+	if at := fromNanos(entry.GetRetryAt()); now.Before(at) {
+		return at
+	}
 	ctx, cancel := context.WithTimeout(ctx, mintTimeout)
 	defer cancel()
 	// A replica that mints right now loses its claim here: its next write to
@@ -108,11 +111,12 @@ func (m *Manager) revokeAll(ctx context.Context, entry ledgerEntry, end, now tim
 func (m *Manager) keepTrying(ctx context.Context, entry ledgerEntry, left []*record.Issue, tries uint32, now time.Time) time.Time {
 	e := entry.clone()
 	e.Issues = left
-	e.ClaimedBy, e.ClaimedUntil = "", 0
+	at := now.Add(backoff(int(tries)))
+	e.ClaimedBy, e.ClaimedUntil, e.RetryAt = "", 0, nanos(at)
 	if _, err := m.ledger.put(ctx, e); err != nil {
 		return now.Add(retryShort)
 	}
-	return now.Add(backoff(int(tries)))
+	return at
 }
 
 // revoked records one outcome and by how long the credential outlives its grant.

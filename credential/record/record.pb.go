@@ -295,7 +295,9 @@ type Entry struct {
 	ClaimedBy    string `protobuf:"bytes,12,opt,name=claimed_by,json=claimedBy,proto3" json:"claimed_by,omitempty"`
 	ClaimedUntil int64  `protobuf:"varint,13,opt,name=claimed_until,json=claimedUntil,proto3" json:"claimed_until,omitempty"`
 	// failure says in words why there is no credential.
-	Failure       string `protobuf:"bytes,14,opt,name=failure,proto3" json:"failure,omitempty"`
+	Failure string `protobuf:"bytes,14,opt,name=failure,proto3" json:"failure,omitempty"`
+	// retry_at is when a revocation that failed is tried again.
+	RetryAt       int64 `protobuf:"varint,15,opt,name=retry_at,json=retryAt,proto3" json:"retry_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -426,6 +428,13 @@ func (x *Entry) GetFailure() string {
 		return x.Failure
 	}
 	return ""
+}
+
+func (x *Entry) GetRetryAt() int64 {
+	if x != nil {
+		return x.RetryAt
+	}
+	return 0
 }
 
 // SigningKey of the issuer, only ever stored sealed.
@@ -645,7 +654,7 @@ const file_credential_record_record_proto_rawDesc = "" +
 	"\x06handle\x18\x04 \x01(\tR\x06handle\x12\x18\n" +
 	"\aexpires\x18\x05 \x01(\x03R\aexpires\x12\x1a\n" +
 	"\binjected\x18\x06 \x01(\bR\binjected\x12\x14\n" +
-	"\x05tries\x18\a \x01(\rR\x05tries\"\x97\x03\n" +
+	"\x05tries\x18\a \x01(\rR\x05tries\"\xb2\x03\n" +
 	"\x05Entry\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x14\n" +
 	"\x05grant\x18\x02 \x01(\tR\x05grant\x12\x12\n" +
@@ -664,7 +673,8 @@ const file_credential_record_record_proto_rawDesc = "" +
 	"\n" +
 	"claimed_by\x18\f \x01(\tR\tclaimedBy\x12#\n" +
 	"\rclaimed_until\x18\r \x01(\x03R\fclaimedUntil\x12\x18\n" +
-	"\afailure\x18\x0e \x01(\tR\afailure\"m\n" +
+	"\afailure\x18\x0e \x01(\tR\afailure\x12\x19\n" +
+	"\bretry_at\x18\x0f \x01(\x03R\aretryAt\"m\n" +
 	"\n" +
 	"SigningKey\x12\x10\n" +
 	"\x03kid\x18\x01 \x01(\tR\x03kid\x12\x14\n" +
