@@ -265,6 +265,9 @@ func (w *world) secret(name, text string) {
 func withStatic(s *v1alpha1.StaticProvider) *v1alpha1.Set {
 	set := storetest.Set()
 	set.Providers[0].Spec = v1alpha1.ProviderSpec{Static: s}
+	for i := range set.Capabilities {
+		set.Capabilities[i].Spec.Credential.Scope = nil // a standing secret has none
+	}
 	return set
 }
 
