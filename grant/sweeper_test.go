@@ -15,8 +15,8 @@ func TestTheSweeperWritesDownWhatExpired(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.cars.connect(triage1, false)
-	task, c := w.task(triage1, 2*time.Second)
-	g := w.granted(c, task, time.Second)
+	task, c := w.task(triage1, 4*time.Second)
+	g := w.granted(c, task, 2*time.Second)
 	w.until(task.ID, func(v *policy.TaskView) bool {
 		own, err := w.store.GetGrant(w.ctx, g.ID)
 		return err == nil && own.State == policy.Ended && own.End == policy.EndExpired && own.EndedAt.Equal(g.Until)

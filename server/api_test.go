@@ -7,47 +7,48 @@ import (
 	"testing"
 
 	"github.com/exeat-dev/exeat/server"
+	"github.com/exeat-dev/exeat/server/servertest"
 )
 
 func TestTheStoryOfATask(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	c := w.as(triage1)
+	c := w.As(servertest.Triage1)
 	task := w.task(c)
 	if task.Agent != "triage" || task.State != "active" || task.Claimed.Purpose != "look" || len(task.Credential) != 43 ||
-		task.Instance != "spiffe://example.org"+triage1 || task.Until.Sub(task.StartedAt).Minutes() != 10 {
+		task.Instance != "spiffe://example.org"+servertest.Triage1 || task.Until.Sub(task.StartedAt).Minutes() != 10 {
 		t.Fatalf("got %+v", task)
 	}
 	proof := []string{"Exeat-Task-Credential", task.Credential}
 
 	var g server.Grant
-	w.do(c, "POST", w.base+"/v1/grants?wait=30s", `{"task":"`+task.ID+`","capability":"read-ticket","params":{"ticket":"OPS-42"},"ttl":"1m"}`, proof...).into(t, 201, &g)
+	w.do(c, "POST", w.URL+"/v1/grants?wait=30s", `{"task":"`+task.ID+`","capability":"read-ticket","params":{"ticket":"OPS-42"},"ttl":"1m"}`, proof...).into(t, 201, &g)
 	if !g.Ready || g.State != "active" || g.Params["ticket"] != "OPS-42" || g.Task != task.ID {
 		t.Fatalf("got %+v", g)
 	}
-	w.do(c, "GET", w.base+"/v1/grants/"+g.ID+"?wait=30s", "").into(t, 200, &g)
+	w.do(c, "GET", w.URL+"/v1/grants/"+g.ID+"?wait=30s", "").into(t, 200, &g)
 
 	var whole server.Task
-	w.do(c, "GET", w.base+"/v1/tasks/"+task.ID, "").into(t, 200, &whole)
+	w.do(c, "GET", w.URL+"/v1/tasks/"+task.ID, "").into(t, 200, &whole)
 	if len(whole.Grants) != 1 || whole.Grants[0].ID != g.ID {
 		t.Errorf("got %+v", whole)
 	}
 
 	var ended server.EndedGrant
-	w.do(c, "POST", w.base+"/v1/grants/"+g.ID+"/end", "", proof...).into(t, 200, &ended)
+	w.do(c, "POST", w.URL+"/v1/grants/"+g.ID+"/end", "", proof...).into(t, 200, &ended)
 	if ended.Grant.State != "ended" || ended.Grant.EndReason != "completed" || !ended.Ending.Enforced || ended.Ending.EnforcedAt.Before(ended.Ending.AcceptedAt) {
 		t.Errorf("got %+v", ended)
 	}
 
 	var r server.Receipt
-	w.do(c, "POST", w.base+"/v1/tasks/"+task.ID+"/complete", "{}", proof...).into(t, 200, &r)
+	w.do(c, "POST", w.URL+"/v1/tasks/"+task.ID+"/complete", "{}", proof...).into(t, 200, &r)
 	if r.Task.State != "ended" || r.Task.EndReason != "completed" || !r.Ending.Enforced || len(r.Grants) != 1 || r.Calls.Allowed != 0 {
 		t.Errorf("got %+v", r)
 	}
-	if a := w.do(c, "POST", w.base+"/v1/grants", `{"task":"`+task.ID+`","capability":"read-ticket","params":{"ticket":"OPS-42"}}`, proof...); a.status != 409 || a.Code != "ended" {
+	if a := w.do(c, "POST", w.URL+"/v1/grants", `{"task":"`+task.ID+`","capability":"read-ticket","params":{"ticket":"OPS-42"}}`, proof...); a.status != 409 || a.Code != "ended" {
 		t.Errorf("after the end: %d %s", a.status, a.body)
 	}
-	if text := w.log.String(); strings.Contains(text, task.Credential) {
+	if text := w.Logged.String(); strings.Contains(text, task.Credential) {
 		t.Error("the log holds the task's credential")
 	}
 }
@@ -55,10 +56,10 @@ func TestTheStoryOfATask(t *testing.T) {
 func TestAGrantThatIsNotReadyIs202(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	c := w.as(triage2) // no such sidecar is connected
+	c := w.As(servertest.Triage2) // no such sidecar is connected
 	task := w.task(c)
 	var g server.Grant
-	w.do(c, "POST", w.base+"/v1/grants?wait=50ms", `{"task":"`+task.ID+`","capability":"read-ticket","params":{"ticket":"OPS-42"}}`,
+	w.do(c, "POST", w.URL+"/v1/grants?wait=50ms", `{"task":"`+task.ID+`","capability":"read-ticket","params":{"ticket":"OPS-42"}}`,
 		"Exeat-Task-Credential", task.Credential).into(t, 202, &g)
 	if g.Ready || g.State != "active" || g.Waiting != "sidecar_disconnected" || g.Detail == "" {
 		t.Errorf("got %+v", g)
@@ -68,18 +69,18 @@ func TestAGrantThatIsNotReadyIs202(t *testing.T) {
 func TestARoomProvesItsTask(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	c := w.as(triage1)
+	c := w.As(servertest.Triage1)
 	task, other := w.task(c), w.task(c)
-	if a := w.do(c, "POST", w.base+"/v1/tasks/"+task.ID+"/complete", "", "Exeat-Task", other.ID); a.Code != "not_found" {
+	if a := w.do(c, "POST", w.URL+"/v1/tasks/"+task.ID+"/complete", "", "Exeat-Task", other.ID); a.Code != "not_found" {
 		t.Errorf("from another room: %s", a.body)
 	}
-	if a := w.do(c, "POST", w.base+"/v1/tasks/"+task.ID+"/complete", "", "Exeat-Task", task.ID, "Exeat-Task", other.ID); a.Code != "malformed_header" {
+	if a := w.do(c, "POST", w.URL+"/v1/tasks/"+task.ID+"/complete", "", "Exeat-Task", task.ID, "Exeat-Task", other.ID); a.Code != "malformed_header" {
 		t.Errorf("from two rooms: %s", a.body)
 	}
 	var r server.Receipt
-	w.do(c, "POST", w.base+"/v1/tasks/"+task.ID+"/complete", "", "Exeat-Task", task.ID).into(t, 200, &r)
+	w.do(c, "POST", w.URL+"/v1/tasks/"+task.ID+"/complete", "", "Exeat-Task", task.ID).into(t, 200, &r)
 	// The operator has no rooms, whatever the request says.
-	if a := w.do(w.operator(), "POST", local+"/v1/tasks/"+other.ID+"/complete", "", "Exeat-Task", other.ID); a.Code != "sidecar_required" {
+	if a := w.do(w.Operator(), "POST", local+"/v1/tasks/"+other.ID+"/complete", "", "Exeat-Task", other.ID); a.Code != "sidecar_required" {
 		t.Errorf("by the operator: %s", a.body)
 	}
 }
@@ -92,20 +93,20 @@ func TestOnlyTheSidecarOfAnAgentIsServed(t *testing.T) {
 		status int
 		code   string
 	}{
-		"no certificate":        {w.nobody(), 401, "identity_required"},
-		"the agent's own":       {w.as("/agent/triage"), 403, "use_sidecar"},
-		"an unknown workload's": {w.as("/sidecar/unknown"), 403, "unknown_caller"},
-		"the API server's":      {w.as("/exeat/api"), 403, "unknown_caller"},
-		"the template's own":    {w.as("/sidecar/triage"), 403, "unknown_caller"},
-		"one below an instance": {w.as("/sidecar/triage/1/2"), 403, "unknown_caller"},
+		"no certificate":        {w.Nobody(), 401, "identity_required"},
+		"the agent's own":       {w.As("/agent/triage"), 403, "use_sidecar"},
+		"an unknown workload's": {w.As("/sidecar/unknown"), 403, "unknown_caller"},
+		"the API server's":      {w.As("/exeat/api"), 403, "unknown_caller"},
+		"the template's own":    {w.As("/sidecar/triage"), 403, "unknown_caller"},
+		"one below an instance": {w.As("/sidecar/triage/1/2"), 403, "unknown_caller"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, path := range []string{"/v1/tasks", "/v1/capabilities", "/v1/sidecars", "/v1/tasks/t_01J00000000000000000000000"} {
-				if a := w.do(r.client, "GET", w.base+path, ""); a.status != r.status || a.Code != r.code || a.Detail == "" {
+				if a := w.do(r.client, "GET", w.URL+path, ""); a.status != r.status || a.Code != r.code || a.Detail == "" {
 					t.Errorf("%s: %d %s", path, a.status, a.body)
 				}
 			}
-			if a := w.do(r.client, "POST", w.base+"/v1/tasks", "not JSON"); a.status != r.status || a.Code != r.code {
+			if a := w.do(r.client, "POST", w.URL+"/v1/tasks", "not JSON"); a.status != r.status || a.Code != r.code {
 				t.Errorf("the body was looked at first: %d %s", a.status, a.body)
 			}
 		})
@@ -115,14 +116,14 @@ func TestOnlyTheSidecarOfAnAgentIsServed(t *testing.T) {
 func TestAnotherAgentsTaskIsNotThere(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	task := w.task(w.as(triage1))
+	task := w.task(w.As(servertest.Triage1))
 	proof := []string{"Exeat-Task-Credential", task.Credential, "Exeat-Task", task.ID}
-	for _, path := range []string{writer, triage2} {
-		c := w.as(path)
+	for _, path := range []string{servertest.Writer, servertest.Triage2} {
+		c := w.As(path)
 		for _, id := range []string{task.ID, "t_01J00000000000000000000000"} {
-			a := w.do(c, "GET", w.base+"/v1/tasks/"+id, "", proof...)
-			b := w.do(c, "POST", w.base+"/v1/tasks/"+id+"/fail", "", proof...)
-			g := w.do(c, "POST", w.base+"/v1/grants", `{"task":"`+id+`","capability":"other"}`, proof...)
+			a := w.do(c, "GET", w.URL+"/v1/tasks/"+id, "", proof...)
+			b := w.do(c, "POST", w.URL+"/v1/tasks/"+id+"/fail", "", proof...)
+			g := w.do(c, "POST", w.URL+"/v1/grants", `{"task":"`+id+`","capability":"other"}`, proof...)
 			if a.Code != "not_found" || string(a.body) != string(b.body) || string(a.body) != string(g.body) {
 				t.Errorf("%s about %s:\n%s%s%s", path, id, a.body, b.body, g.body)
 			}
@@ -138,12 +139,12 @@ func TestPublicDocumentsNeedNoCertificate(t *testing.T) {
 		"/.well-known/openid-configuration": {"application/json", `{"issuer":"https://example.org"}`},
 		"/openapi.json":                     {"application/vnd.oai.openapi+json;version=3.1", ""},
 	} {
-		a := w.do(w.nobody(), "GET", w.base+path, "")
+		a := w.do(w.Nobody(), "GET", w.URL+path, "")
 		if a.status != 200 || a.header.Get("Content-Type") != want.contentType || want.body != "" && string(a.body) != want.body {
 			t.Errorf("%s: %d %s %s", path, a.status, a.header, a.body)
 		}
 	}
-	if a := w.do(w.nobody(), "POST", w.base+"/local/v1/sidecars", `{"agent":"triage"}`); a.Code != "no_such_route" {
+	if a := w.do(w.Nobody(), "POST", w.URL+"/local/v1/sidecars", `{"agent":"triage"}`); a.Code != "no_such_route" {
 		t.Errorf("the operator's route is there for everybody: %s", a.body)
 	}
 }
@@ -151,10 +152,10 @@ func TestPublicDocumentsNeedNoCertificate(t *testing.T) {
 func TestTheOperatorSeesAllAndRevokes(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	c, op := w.as(triage1), w.operator()
+	c, op := w.As(servertest.Triage1), w.Operator()
 	task := w.task(c)
 	var g server.Grant
-	w.do(c, "POST", w.base+"/v1/grants?wait=30s", `{"task":"`+task.ID+`","capability":"read-ticket","params":{"ticket":"OPS-1"}}`,
+	w.do(c, "POST", w.URL+"/v1/grants?wait=30s", `{"task":"`+task.ID+`","capability":"read-ticket","params":{"ticket":"OPS-1"}}`,
 		"Exeat-Task-Credential", task.Credential).into(t, 201, &g)
 
 	var tasks struct{ Tasks []server.Task }
@@ -197,14 +198,14 @@ func TestASidecarEnrollsAsTheProcessThatAsks(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	var e server.Enrollment
-	w.do(w.operator(), "POST", local+"/local/v1/sidecars", `{"agent":"triage"}`).into(t, 201, &e)
-	if pid := <-w.enrolled; pid != os.Getpid() {
+	w.do(w.Operator(), "POST", local+"/local/v1/sidecars", `{"agent":"triage"}`).into(t, 201, &e)
+	if pid := <-w.Enrolled; pid != os.Getpid() {
 		t.Errorf("enrolled %d, this is %d", pid, os.Getpid())
 	}
 	if e.Instance != "spiffe://example.org/sidecar/triage/new" || e.ClientEnv["TICKETS_API_KEY"] != "exeat" || e.WorkloadSocket != "/w" {
 		t.Errorf("got %+v", e)
 	}
-	if a := w.do(w.operator(), "POST", local+"/local/v1/sidecars", `{"agent":"nobody"}`); a.Code != "invalid_request" || a.Errors[0].Field != "agent" {
+	if a := w.do(w.Operator(), "POST", local+"/local/v1/sidecars", `{"agent":"nobody"}`); a.Code != "invalid_request" || a.Errors[0].Field != "agent" {
 		t.Errorf("an unknown agent: %s", a.body)
 	}
 }
@@ -212,14 +213,14 @@ func TestASidecarEnrollsAsTheProcessThatAsks(t *testing.T) {
 func TestDenialsWaitOnlyWhenAsked(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	c := w.as(triage1)
+	c := w.As(servertest.Triage1)
 	task := w.task(c)
 	for _, query := range []string{"", "?after=0", "?wait=20ms", "?after=7&wait=20ms"} {
 		var out struct {
 			Denials []server.Denial
 			Next    int
 		}
-		w.do(c, "GET", w.base+"/v1/tasks/"+task.ID+"/denials"+query, "").into(t, 200, &out)
+		w.do(c, "GET", w.URL+"/v1/tasks/"+task.ID+"/denials"+query, "").into(t, 200, &out)
 		if out.Denials == nil || len(out.Denials) != 0 || out.Next != 0 {
 			t.Errorf("%q: %+v", query, out)
 		}
@@ -229,12 +230,12 @@ func TestDenialsWaitOnlyWhenAsked(t *testing.T) {
 func TestRequestsAreCountedByRoute(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	c := w.as(triage1)
+	c := w.As(servertest.Triage1)
 	task := w.task(c)
-	w.do(c, "GET", w.base+"/v1/tasks/"+task.ID, "")
-	w.do(c, "GET", w.base+"/v1/nothing/"+task.ID, "")
-	families, err := w.registry.Gather()
-	w.must(err)
+	w.do(c, "GET", w.URL+"/v1/tasks/"+task.ID, "")
+	w.do(c, "GET", w.URL+"/v1/nothing/"+task.ID, "")
+	families, err := w.Registry.Gather()
+	w.Must(err)
 	got := map[string]float64{}
 	for _, f := range families {
 		for _, m := range f.GetMetric() {

@@ -36,10 +36,10 @@ type operation struct {
 	Security []map[string][]string
 }
 
-func (w *world) document(raw []byte) document {
-	w.t.Helper()
+func (w world) document(raw []byte) document {
+	w.T.Helper()
 	var d document
-	w.must(json.Unmarshal(raw, &d))
+	w.Must(json.Unmarshal(raw, &d))
 	return d
 }
 
@@ -53,8 +53,8 @@ var routes = []string{
 func TestTheDocumentHasEveryRouteAndNothingElse(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	public := w.document(w.do(w.nobody(), "GET", w.base+"/openapi.json", "").body)
-	local := w.document(w.do(w.operator(), "GET", local+"/openapi.json", "").body)
+	public := w.document(w.do(w.Nobody(), "GET", w.URL+"/openapi.json", "").body)
+	local := w.document(w.do(w.Operator(), "GET", local+"/openapi.json", "").body)
 	for name, c := range map[string]struct {
 		document
 		routes []string
@@ -81,7 +81,7 @@ func TestTheDocumentHasEveryRouteAndNothingElse(t *testing.T) {
 func TestTheDocumentIsValid(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	raw := w.do(w.nobody(), "GET", w.base+"/openapi.json", "").body
+	raw := w.do(w.Nobody(), "GET", w.URL+"/openapi.json", "").body
 	d := w.document(raw)
 	ids := map[string]bool{}
 	inPath := regexp.MustCompile(`\{(\w+)\}`)
@@ -115,7 +115,7 @@ func TestTheDocumentIsValid(t *testing.T) {
 		}
 	}
 	var anything any
-	w.must(json.Unmarshal(raw, &anything))
+	w.Must(json.Unmarshal(raw, &anything))
 	checkRefs(t, "#", anything, d.Components.Schemas)
 	if _, old := d.Components.Schemas["ErrorModel"]; old {
 		t.Error("huma's error, which holds values, is in the document")

@@ -3,6 +3,8 @@ package server_test
 import (
 	"strings"
 	"testing"
+
+	"github.com/exeat-dev/exeat/server/servertest"
 )
 
 // Every bad input has one answer, with its code, and that answer never holds
@@ -10,7 +12,7 @@ import (
 func TestBadInputs(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	c := w.as(triage1)
+	c := w.As(servertest.Triage1)
 	task := w.task(c)
 	const secret = "s3cr3t-value"
 	proof := []string{"Exeat-Task-Credential", task.Credential}
@@ -80,7 +82,7 @@ func TestBadInputs(t *testing.T) {
 		"a grant that lasts too long":    {"POST", "/v1/grants", `{"task":"` + task.ID + `","capability":"read-ticket","params":{"ticket":"OPS-1"},"ttl":"16m"}`, proof, 403, "ttl_too_long", "ttl"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			a := w.do(c, r.method, w.base+r.path, r.body, r.headers...)
+			a := w.do(c, r.method, w.URL+r.path, r.body, r.headers...)
 			if a.status != r.status || a.Code != r.code {
 				t.Fatalf("%d %q, want %d %q: %s", a.status, a.Code, r.status, r.code, a.body)
 			}
@@ -99,7 +101,7 @@ func TestBadInputs(t *testing.T) {
 			}
 		})
 	}
-	if text := w.log.String(); strings.Contains(text, secret) || strings.Contains(text, task.Credential) {
+	if text := w.Logged.String(); strings.Contains(text, secret) || strings.Contains(text, task.Credential) {
 		t.Error("the log holds what was sent")
 	}
 }
@@ -107,7 +109,7 @@ func TestBadInputs(t *testing.T) {
 func TestABrowserMayRead(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	a := w.do(w.nobody(), "GET", w.base+"/jwks", "", "Sec-Fetch-Site", "none")
+	a := w.do(w.Nobody(), "GET", w.URL+"/jwks", "", "Sec-Fetch-Site", "none")
 	if a.status != 200 {
 		t.Errorf("status %d: %s", a.status, a.body)
 	}

@@ -74,11 +74,11 @@ type EndedGrant struct {
 
 // Receipt is what a task did.
 type Receipt struct {
-	Task        Task              `json:"task"`
-	Ending      Ending            `json:"ending"`
-	Grants      []Grant           `json:"grants"`
-	Calls       ReceiptCalls      `json:"calls"`
-	Credentials ReceiptCredential `json:"credentials"`
+	Task        Task               `json:"task"`
+	Ending      Ending             `json:"ending"`
+	Grants      []Grant            `json:"grants"`
+	Calls       ReceiptCalls       `json:"calls"`
+	Credentials ReceiptCredentials `json:"credentials"`
 }
 
 // ReceiptCalls counts calls by their decision.
@@ -87,8 +87,8 @@ type ReceiptCalls struct {
 	Denied  map[string]int `json:"denied,omitempty" doc:"By reason."`
 }
 
-// ReceiptCredential counts credentials by what became of them.
-type ReceiptCredential struct {
+// ReceiptCredentials counts credentials by what became of them.
+type ReceiptCredentials struct {
 	Minted      int `json:"minted"`
 	Injected    int `json:"injected" doc:"Standing secrets that were put on calls; they outlive the task."`
 	MintFailed  int `json:"mintFailed"`
@@ -194,8 +194,8 @@ func wireReceipt(r grant.Receipt) Receipt {
 	return out
 }
 
-func wireCredentials(t audit.Tally) ReceiptCredential {
-	c := ReceiptCredential{
+func wireCredentials(t audit.Tally) ReceiptCredentials {
+	c := ReceiptCredentials{
 		Minted: t.Minted, Injected: t.Injected, MintFailed: t.MintFailed,
 		Revoked: t.Revoked, ExpiresOnly: t.ExpiresOnly, Unsupported: t.Unsupported, Failed: t.RevokeFailed,
 	}
