@@ -64,20 +64,25 @@ func newAcks(x *Index) *acks {
 // was applied are done, this process acknowledges it.
 func (s *Store) acknowledge() {
 	x, a := s.index, s.acks
+	var closed, told int64
 	for {
+		if rev := x.rev.Load(); rev != closed && x.checks.close(rev) {
+			closed = rev
+		}
+		if rev, ok := x.checks.drained(); ok {
+			a.acked.Store(rev)
+			a.changed.send()
+			if real := x.real.Load(); real != told { // mere beats are acknowledged with the next beat
+				told = min(rev, real)
+				a.write()
+			}
+			continue
+		}
 		select {
 		case <-x.applied:
+		case <-x.checks.fell:
 		case <-s.ctx.Done():
 			return
-		}
-		real, rev := x.real.Load(), x.rev.Load()
-		if x.checks.drain(s.ctx) != nil {
-			return
-		}
-		last := a.acked.Swap(rev)
-		a.changed.send()
-		if real > last || rev < last {
-			a.write() // mere beats are acknowledged with the next beat
 		}
 	}
 }

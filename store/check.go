@@ -1,21 +1,29 @@
 package store
 
 import (
-	"context"
 	"math/rand/v2"
 	"runtime"
 	"sync/atomic"
 )
 
-// checks counts the running checks in two phases, as sleepable RCU does: a
-// check is counted in the phase that was current when it began, and to wait
-// for all older checks is to change the phase and wait until the old one's
-// count is nothing. Counting takes no lock and does not allocate.
+// phases is how many revisions can wait for their older checks at once; a
+// power of two. When all are taken, later revisions are acknowledged together.
+const phases = 16
+
+// checks counts the running checks by phase, in the manner of sleepable RCU: a
+// check is counted in the phase that was current when it began. Each revision
+// that is to be acknowledged closes a phase and opens the next; it is
+// acknowledged when its phase and all before are empty. Counting takes no lock
+// and does not allocate.
 type checks struct {
-	epoch   atomic.Uint64
-	waiting atomic.Bool   // somebody waits for a count to fall
-	fell    chan struct{} // holds one
-	count   [2][]counter  // by phase, then spread over processors
+	epoch   atomic.Uint64     // the current phase, counted from the start
+	count   [phases][]counter // by phase, then spread over processors
+	waiting atomic.Bool       // a closed phase is not empty
+	fell    chan struct{}     // holds one: a count fell meanwhile
+
+	// The rest is the acknowledging goroutine's.
+	tail uint64        // the oldest closed phase that may not be empty
+	mark [phases]int64 // the revision that closed a phase
 }
 
 // counter stands alone on its cache lines.
@@ -29,7 +37,11 @@ func newChecks() *checks {
 	for size < 2*runtime.GOMAXPROCS(0) {
 		size *= 2
 	}
-	return &checks{fell: make(chan struct{}, 1), count: [2][]counter{make([]counter, size), make([]counter, size)}}
+	c := &checks{fell: make(chan struct{}, 1)}
+	for i := range c.count {
+		c.count[i] = make([]counter, size)
+	}
+	return c
 }
 
 // Check is a running check.
@@ -46,7 +58,7 @@ func (x *Index) Begin() Check { return x.checks.begin() }
 func (c *checks) begin() Check {
 	for {
 		e := c.epoch.Load()
-		phase := c.count[e&1]
+		phase := c.count[e%phases]
 		at := &phase[rand.Uint32()&uint32(len(phase)-1)]
 		at.n.Add(1)
 		// Only a check that is counted while its phase is still current is
@@ -72,20 +84,30 @@ func (c Check) Done() {
 	}
 }
 
-// drain returns when every check that began before the call is done, or with
-// ctx's error. One goroutine at a time.
-func (c *checks) drain(ctx context.Context) error {
-	old := c.count[(c.epoch.Add(1)-1)&1]
-	c.waiting.Store(true)
-	defer c.waiting.Store(false)
-	for !idle(old) {
-		select {
-		case <-c.fell:
-		case <-ctx.Done():
-			return ctx.Err() // the store closes; nobody drains after this
-		}
+// close closes the current phase for rev; false when no phase is free.
+func (c *checks) close(rev int64) bool {
+	e := c.epoch.Load()
+	if e-c.tail >= phases-1 {
+		return false
 	}
-	return nil
+	c.mark[e%phases] = rev
+	c.epoch.Store(e + 1)
+	return true
+}
+
+// drained gives the revision of the latest phase that is closed and empty
+// with all before it; ok is false when there is no new one.
+func (c *checks) drained() (rev int64, ok bool) {
+	c.waiting.Store(true) // before looking, so that no fall is missed
+	for c.tail != c.epoch.Load() {
+		if !idle(c.count[c.tail%phases]) {
+			return rev, ok
+		}
+		rev, ok = c.mark[c.tail%phases], true
+		c.tail++
+	}
+	c.waiting.Store(false)
+	return rev, ok
 }
 
 func idle(phase []counter) bool {

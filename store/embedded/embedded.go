@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"sync"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
@@ -43,6 +44,7 @@ type Config struct {
 type Server struct {
 	etcd   *embed.Etcd
 	client *clientv3.Client
+	once   sync.Once
 }
 
 // Start returns when the member serves, or with ctx's error.
@@ -71,8 +73,10 @@ func (s *Server) Stopped() <-chan struct{} { return s.etcd.Server.StopNotify() }
 
 // Close stops the member; what was written is on disk already.
 func (s *Server) Close() {
-	s.client.Close()
-	s.etcd.Close()
+	s.once.Do(func() {
+		s.client.Close()
+		s.etcd.Close()
+	})
 }
 
 func config(cfg Config) *embed.Config {
