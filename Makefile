@@ -28,7 +28,8 @@ demo: build ## run the main job on a real Envoy and tell the story
 	@bin/demo
 
 test: tools lint build ## all tests, with the race detector
-	@tools/gotest -race -timeout $(TIMEOUT) ./...
+	go build -race -o bin/race/ ./cmd/exeatd ./cmd/exeat ./cmd/exeat-sidecar
+	@EXEAT_BIN=$(CURDIR)/bin/race tools/gotest -race -timeout $(TIMEOUT) ./...
 
 lint: tools ## gofmt, go vet, staticcheck, golangci-lint
 	@out=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); \

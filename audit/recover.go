@@ -90,7 +90,7 @@ func (f *found) read(s segment, h *head, begin bool) error {
 	lines := newLines(src)
 	for {
 		line, whole, err := lines.next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil && !errors.Is(err, errLong) {

@@ -88,7 +88,7 @@ func (v *verifier) segment(s segment, last bool) error {
 	lines := newLines(src)
 	for n := 1; ; n++ {
 		line, whole, err := lines.next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil && !errors.Is(err, errLong) {

@@ -35,8 +35,9 @@ func (s *Service) Request(ctx context.Context, c Caller, r Request, wait time.Du
 	if err != nil {
 		return Status{}, err
 	}
-	if _, err := s.settled(ctx, g.Task, func(v *policy.TaskView) bool { return held(v, g.ID) != nil }); err != nil {
-		return s.unseen(g), nil // it is durable, though this replica does not know it yet
+	_, late := s.settled(ctx, g.Task, func(v *policy.TaskView) bool { return held(v, g.ID) != nil })
+	if late != nil { // it is durable, though this replica does not know it yet
+		return s.unseen(g), nil //nolint:nilerr // being late is told by the status
 	}
 	st, err := s.await(ctx, g.Task, g.ID, wait)
 	if err == nil && st.Ready {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 )
 
 // Secret is a string that must not be shown: it prints as [secret] and cannot
@@ -37,9 +36,6 @@ func (Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, hidden) }
 
 // String is [secret].
 func (Secret) String() string { return hidden }
-
-// LogValue logs [secret].
-func (Secret) LogValue() slog.Value { return slog.StringValue(hidden) }
 
 // MarshalText fails, and so do JSON, XML and YAML: a secret that is written by
 // accident must be noticed.

@@ -139,7 +139,7 @@ func (s *Server) admit(w http.ResponseWriter, req *http.Request, r *router, rout
 // finish counts and logs a request, and answers for one that panicked.
 func (s *Server) finish(w *recorder, req *http.Request, route *route) {
 	if cause := recover(); cause != nil {
-		if cause == http.ErrAbortHandler {
+		if err, ok := cause.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 			panic(cause) // net/http's own way to cut a connection
 		}
 		s.log.Error("request panicked", slog.Any("panic", cause), slog.String("stack", string(debug.Stack())))
