@@ -72,19 +72,19 @@ func (q *jobs) kick() {
 	}
 }
 
-// take gives a job that is due, or how long to wait for the next.
-func (q *jobs) take() (*job, time.Duration) {
+// take gives a job that is due and its task, or how long to wait for the next.
+func (q *jobs) take() (j *job, task policy.TaskID, wait time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if len(q.due) == 0 {
-		return nil, recheck
+		return nil, "", recheck
 	}
 	if wait := q.due[0].at.Sub(q.now()); wait > 0 {
-		return nil, min(wait, recheck)
+		return nil, "", min(wait, recheck)
 	}
-	j := heap.Pop(&q.due).(*job)
+	j = heap.Pop(&q.due).(*job)
 	j.place, j.again = running, false
-	return j, 0
+	return j, j.task, 0
 }
 
 // done puts a job back for its next look; the zero time forgets it.
@@ -103,16 +103,19 @@ func (q *jobs) done(j *job, next time.Time) {
 	q.kick()
 }
 
+// look does what is to be done for a grant and says when to look again.
+type look func(ctx context.Context, grant policy.GrantID, task policy.TaskID) time.Time
+
 // run looks at due grants with a number of workers until ctx ends and the last
 // look is over.
-func (q *jobs) run(ctx context.Context, workers int, look func(context.Context, *job) time.Time) {
+func (q *jobs) run(ctx context.Context, workers int, look look) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	slots := make(chan struct{}, workers)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		j, wait := q.take()
+		j, task, wait := q.take()
 		if j == nil {
 			timer.Reset(wait)
 			select {
@@ -129,7 +132,7 @@ func (q *jobs) run(ctx context.Context, workers int, look func(context.Context, 
 			return
 		}
 		wg.Go(func() {
-			q.done(j, look(ctx, j))
+			q.done(j, look(ctx, j.grant, task))
 			<-slots
 		})
 	}

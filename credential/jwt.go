@@ -19,11 +19,9 @@ const (
 	claimTask  = "exeat_task"
 )
 
-// scopeKey is the key of a capability's scope that becomes the scope claim (RFC
-// 8693 section 4.2); every other key becomes a claim of its own name.
-const scopeKey = "scope"
-
-// reserved claims are the issuer's to say, never a capability's.
+// reserved claims are the issuer's to say, never a capability's. Every other key
+// of a capability's scope becomes a claim of that name, which makes the key
+// scope the scope claim (RFC 9068 section 2.2.3).
 var reserved = map[string]bool{
 	"iss": true, "sub": true, "aud": true, "exp": true, "nbf": true, "iat": true, "jti": true,
 	"client_id": true, "cnf": true, "act": true, "may_act": true, "azp": true,

@@ -234,21 +234,21 @@ func ended(h *policy.Held, v *policy.TaskView, now time.Time) bool {
 
 // reconcile does for one grant what is to be done now, and says when to look
 // again; zero for when something changes.
-func (m *Manager) reconcile(ctx context.Context, j *job) time.Time {
+func (m *Manager) reconcile(ctx context.Context, grant policy.GrantID, task policy.TaskID) time.Time {
 	now := m.now()
-	held, view := m.held(j.task, j.grant)
-	entry := m.ledger.get(j.grant)
+	held, view := m.held(task, grant)
+	entry := m.ledger.get(grant)
 	switch {
 	case entry.Entry == nil && (held == nil || ended(held, view, now)):
-		m.opened.Delete(j.grant)
-		m.pending.remove(j.grant) // another replica may have settled it
+		m.opened.Delete(grant)
+		m.pending.remove(grant) // another replica may have settled it
 		return time.Time{}
 	case held == nil:
 		return m.orphan(ctx, entry, now)
 	case live(held, view, now):
 		return m.supply(ctx, held, view, entry, now)
 	case ended(held, view, now):
-		m.opened.Delete(j.grant)
+		m.opened.Delete(grant)
 		return m.settle(ctx, entry, endOf(held, view, now), now)
 	default: // pending or paused: it has nothing yet
 		return time.Time{}

@@ -75,12 +75,11 @@ func TestATokenIsRefreshedBeforeItExpires(t *testing.T) {
 	m := w.manager(nil)
 	w.run(m)
 	g := w.grant()
-	h := w.minted(g)
+	w.minted(g)
 	seen := map[any]bool{}
 	for ; w.clock.Now().Add(time.Second).Before(g.Until.Truncate(time.Second)); w.advance(5*time.Second, m) {
 		w.settled(m, g)
-		h = w.held(g)
-		c := claims(t, w.issuer.JWKS(), w.token(m, h), w.clock.Now())
+		c := claims(t, w.issuer.JWKS(), w.token(m, w.held(g)), w.clock.Now())
 		seen[c["jti"]] = true
 		if exp := time.Unix(int64(c["exp"].(float64)), 0); exp.After(g.Until) {
 			t.Fatalf("exp %v is after the grant's end %v", exp, g.Until)
@@ -313,7 +312,9 @@ func TestARevocationThatFailsIsTriedUntilItSucceeds(t *testing.T) {
 		t.Errorf("%v revocations pending", n)
 	}
 	for n := int32(1); n < 4; n++ {
-		w.until("another try", func() bool { w.advance(backoffLast, m); return tries.Load() > n })
+		w.settled(m, g)
+		w.advance(backoffFirst<<n, m)
+		w.until("another try", func() bool { return tries.Load() > n })
 	}
 	w.until("the ledger's end", func() bool { return w.ledgerIsEmpty(g) })
 	got := w.events.of(g.ID, actionRevoked)
