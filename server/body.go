@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/exeat-dev/exeat/policy"
 )
@@ -71,6 +72,11 @@ func checkBody(w http.ResponseWriter, req *http.Request, rule bodyRule) (*http.R
 		}
 	} else if rule == bodyRequired {
 		return nil, problem(codeBodyMissing, "Send a JSON object as the body.")
+	}
+	// The body is here. net/http goes on reading to notice a caller that leaves,
+	// and would take the passing of the read deadline for that.
+	if err := http.NewResponseController(w).SetReadDeadline(time.Time{}); err != nil {
+		return nil, problem(codeInternal, "The connection cannot be waited on; open another one.")
 	}
 	req = req.Clone(req.Context())
 	req.Body, req.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))

@@ -117,6 +117,14 @@ func TestTheDocumentIsValid(t *testing.T) {
 	var anything any
 	w.Must(json.Unmarshal(raw, &anything))
 	checkRefs(t, "#", anything, d.Components.Schemas)
+	closed := func(name string) bool {
+		schema, _ := d.Components.Schemas[name].(map[string]any)
+		v, has := schema["additionalProperties"].(bool)
+		return has && !v
+	}
+	if !closed("StartTaskInputBody") || !closed("Claimed") || closed("Grant") || closed("Problem") {
+		t.Error("requests must be closed to unknown fields, answers must not")
+	}
 	if _, old := d.Components.Schemas["ErrorModel"]; old {
 		t.Error("huma's error, which holds values, is in the document")
 	}

@@ -17,7 +17,10 @@ import (
 )
 
 // apiVersion is that of the HTTP API, which changes only by additions.
-const apiVersion = "1.0.0"
+const (
+	apiVersion   = "1.0.0"
+	schemaPrefix = "#/components/schemas/"
+)
 
 // builder registers routes with huma and with the router at once.
 type builder struct {
@@ -37,7 +40,40 @@ func (s *Server) routes(local bool) *router {
 		b.localRoutes()
 	}
 	b.publicRoutes()
+	openAnswers(b.api.OpenAPI())
 	return r
+}
+
+// openAnswers lets what is answered have further fields: a later version adds
+// some. What is asked stays closed, so that no field is silently ignored.
+func openAnswers(doc *huma.OpenAPI) {
+	asked := map[string]bool{}
+	for _, item := range doc.Paths {
+		if item.Post != nil && item.Post.RequestBody != nil {
+			for _, content := range item.Post.RequestBody.Content {
+				collect(doc, content.Schema, asked)
+			}
+		}
+	}
+	for name, schema := range doc.Components.Schemas.Map() {
+		if closed, ok := schema.AdditionalProperties.(bool); ok && !closed && !asked[name] {
+			schema.AdditionalProperties = nil
+		}
+	}
+}
+
+// collect names the schemas that one refers to.
+func collect(doc *huma.OpenAPI, s *huma.Schema, names map[string]bool) {
+	if s == nil {
+		return
+	}
+	if name := strings.TrimPrefix(s.Ref, schemaPrefix); s.Ref != "" && !names[name] {
+		names[name] = true
+		collect(doc, doc.Components.Schemas.SchemaFromRef(s.Ref), names)
+	}
+	for _, property := range s.Properties {
+		collect(doc, property, names)
+	}
 }
 
 func apiConfig() huma.Config {
@@ -47,7 +83,7 @@ func apiConfig() huma.Config {
 			Info: &huma.Info{Title: "Exeat", Version: apiVersion, License: &huma.License{Name: "Apache-2.0", Identifier: "Apache-2.0"},
 				Description: "Tasks, grants and what an agent may ask for. Errors are problem details (RFC 9457) with a code."},
 			Components: &huma.Components{
-				Schemas: huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer),
+				Schemas: huma.NewMapRegistry(schemaPrefix, huma.DefaultSchemaNamer),
 				SecuritySchemes: map[string]*huma.SecurityScheme{
 					"sidecar": {Type: "mutualTLS", Description: "The sidecar's X.509-SVID, which EXEAT_URL shows on the agent's behalf."},
 				},
@@ -68,7 +104,8 @@ type handler[I, O any] func(context.Context, grant.Caller, *I) (*O, error)
 func serve[I, O any](b builder, op huma.Operation, body bodyRule, h handler[I, O]) {
 	r := &route{name: op.Method + " " + op.Path, public: op.Security == nil, body: body}
 	b.table[r.name] = r
-	op.MaxBodyBytes = maxBody + 1 // checkBody has refused more already
+	// checkBody has read the body already, and bounded its size and time.
+	op.MaxBodyBytes, op.BodyReadTimeout = maxBody+1, -1
 	op.Responses = describeErrors(b.api, op.Responses)
 	huma.Register(b.api, op, func(ctx context.Context, in *I) (*O, error) {
 		out, err := h(ctx, callerOf(ctx), in)

@@ -16,7 +16,7 @@ const (
 	readTimeout   = 15 * time.Second
 	writeTimeout  = maxWait + 30*time.Second
 	idleTimeout   = 2 * time.Minute
-	drainTimeout  = 10 * time.Second
+	drainTimeout  = 5 * time.Second
 	maxHeaders    = 16 << 10 // bytes
 )
 
