@@ -213,8 +213,8 @@ func recordsOf(t *testing.T, dir, decision string) []recordType {
 
 func TestADecisionEndsWithItsContext(t *testing.T) {
 	t.Parallel()
-	ctl := &control{}
-	l := open(t, Config{Dir: folderOf(t), Wait: time.Hour, open: ctl.open})
+	dir, ctl := folderOf(t), &control{}
+	l := open(t, Config{Dir: dir, Wait: time.Hour, open: ctl.open})
 	release := ctl.hang()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
@@ -224,7 +224,16 @@ func TestADecisionEndsWithItsContext(t *testing.T) {
 	if err := <-done; !errors.Is(err, ErrUnavailable) || !errors.Is(err, context.Canceled) {
 		t.Errorf("ended with %v", err)
 	}
+	if !l.Available() {
+		t.Error("a caller that left made the log unavailable")
+	}
 	release()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if r := mustVerify(t, dir); len(r.Gaps) != 0 {
+		t.Errorf("a caller that left made a gap: %+v", r.Gaps)
+	}
 }
 
 func TestSyncPutsABatchOnDiskOnce(t *testing.T) {

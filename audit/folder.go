@@ -140,56 +140,41 @@ func (f *folder) next(first int64) error {
 	if info, err := os.Lstat(path); err == nil && info.Size() > 0 {
 		return fmt.Errorf("%s is in the way", filepath.Base(path))
 	}
-	if err := f.closeSegment(); err != nil {
-		return err
-	}
 	return f.use(path, 0)
 }
 
-// use goes on in the file at path after its first size bytes.
+// use goes on in the file at path after its first size bytes. The file before
+// it is put on disk first: the head may then rely on it. If anything fails, that
+// file stays in use.
 func (f *folder) use(path string, size int64) error {
 	cur, err := f.open(path)
 	if err != nil {
 		return err
 	}
-	if err := syncDir(f.dir); err != nil { // the file's name must survive, too
+	// The file's name must survive a loss of power, too.
+	if err := errors.Join(syncDir(f.dir), f.sync()); err != nil {
 		return errors.Join(err, cur.Close())
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.cur != nil {
+		_ = f.cur.Close() // all of it is on disk
+	}
 	f.cur, f.path, f.good, f.size, f.torn = cur, path, size, size, false
 	return nil
-}
-
-// closeSegment puts the current segment on disk; the head may then rely on it.
-func (f *folder) closeSegment() error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.cur == nil {
-		return nil
-	}
-	if err := f.cur.Sync(); err != nil {
-		return err
-	}
-	err := f.cur.Close()
-	f.cur = nil
-	return err
 }
 
 // append writes lines whole or not at all: what a failed write left is cut off
 // before anything else is written.
 func (f *folder) append(lines []byte, toDisk bool) error {
-	if f.cur == nil {
-		if err := f.use(f.path, f.size); err != nil {
-			return err
-		}
-	}
 	if f.torn {
 		if err := f.cur.Truncate(f.size); err != nil {
 			return err
 		}
 		f.torn = false
 	}
+	// After a failed fsync nobody knows what is on disk, and a second fsync may
+	// say that all is well: the bytes are cut off and written again.
 	_, err := f.cur.Write(lines)
 	if err == nil && toDisk {
 		err = f.cur.Sync()
@@ -235,8 +220,16 @@ func (f *folder) inPlace() bool {
 	return err == nil && os.SameFile(mine, there) && there.Size() >= f.good
 }
 
+// close puts everything on disk and lets the lock go.
 func (f *folder) close() error {
-	return errors.Join(f.closeSegment(), f.lock.Close())
+	err := f.sync()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.cur != nil {
+		err = errors.Join(err, f.cur.Close())
+		f.cur = nil
+	}
+	return errors.Join(err, f.lock.Close())
 }
 
 // writeFile puts a file in place whole and on disk, readable by its owner.

@@ -57,6 +57,21 @@ func (l *Log) Seen() Seen {
 	return Seen{Cluster: h.Cluster, Epoch: h.Epoch, Revision: h.Store}
 }
 
+// SeenIn is Seen of a log that is not open: the store's state must be known
+// before the store is opened, and that may be before the log is. It is the zero
+// value when there is no log, or no head that can be trusted.
+func SeenIn(dir string) Seen {
+	key, err := PublicKey(dir)
+	if err != nil {
+		return Seen{}
+	}
+	h, err := readHead(dir, key)
+	if err != nil || h.Epoch == "" {
+		return Seen{}
+	}
+	return Seen{Cluster: h.Cluster, Epoch: h.Epoch, Revision: h.Store}
+}
+
 // SetHistory says of which history of the store all revisions are from now on.
 // It is called once, after Seen and before anything of that store is recorded.
 func (l *Log) SetHistory(cluster uint64, epoch string) {
@@ -69,9 +84,10 @@ type signedHead struct {
 	Signature []byte          `json:"signature"`
 }
 
-// context keeps a signature from meaning anything else.
+// headContext keeps a signature from meaning anything else.
 const headContext = "exeat audit head v1\n"
 
+// sign gives the head's file.
 func (h *head) sign(key ed25519.PrivateKey) ([]byte, error) {
 	b, err := json.Marshal(h)
 	if err != nil {
@@ -152,6 +168,7 @@ func PublicKey(dir string) (ed25519.PublicKey, error) {
 	return key.Public().(ed25519.PublicKey), nil
 }
 
+// readKey reads a signing key that is nobody else's to read.
 func readKey(path string) (ed25519.PrivateKey, error) {
 	if err := private(path); err != nil {
 		return nil, err

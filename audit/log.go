@@ -45,6 +45,7 @@ type Config struct {
 	open func(path string) (file, error) // tests put a failing disk here
 }
 
+// defaults fills in what was left out.
 func (c *Config) defaults() {
 	if c.SegmentBytes <= 0 {
 		c.SegmentBytes = 64 << 20
@@ -76,6 +77,8 @@ type Log struct {
 	headed  bool  // an open head is in place
 	in      *history
 
+	// decisions wait for their callers; a channel, so that a check takes no lock
+	// of ours.
 	decisions chan *entry
 	later     later
 	tallies   tallies
@@ -173,14 +176,20 @@ func (l *Log) hung() bool {
 
 // refuse gives up on a decision that the writer never got.
 func (l *Log) refuse(e *entry, cause error) error {
-	l.refused.Add(1)
+	if !errors.Is(cause, context.Canceled) {
+		l.refused.Add(1)
+	}
 	e.free()
 	return unavailable(cause)
 }
 
 // abandon gives up on a decision that the writer has, unless it is just done.
 func (l *Log) abandon(e *entry, cause error) error {
-	if !e.state.CompareAndSwap(entryWaiting, entryAbandoned) {
+	to := int32(entryAbandoned)
+	if errors.Is(cause, context.Canceled) {
+		to = entryLeft
+	}
+	if !e.state.CompareAndSwap(entryWaiting, to) {
 		err := <-e.done
 		e.free()
 		return err
@@ -191,6 +200,7 @@ func (l *Log) abandon(e *entry, cause error) error {
 	return unavailable(cause)
 }
 
+// unavailable wraps a cause so that errors.Is finds both.
 func unavailable(cause error) error {
 	if cause == nil {
 		return ErrUnavailable

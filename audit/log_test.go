@@ -266,7 +266,7 @@ func TestTheHeadVouchesForTheStore(t *testing.T) {
 	t.Parallel()
 	dir := folderOf(t)
 	l := open(t, Config{Dir: dir})
-	if l.Seen() != (Seen{}) {
+	if l.Seen() != (Seen{}) || SeenIn(t.TempDir()) != (Seen{}) {
 		t.Errorf("a new log has seen %+v", l.Seen())
 	}
 	seen := func(cluster uint64, epoch string, revision int64) {
@@ -278,6 +278,9 @@ func TestTheHeadVouchesForTheStore(t *testing.T) {
 		decide(t, l, sample("t_1", policy.Allowed)) // at revision 7
 		if err := l.Close(); err != nil {
 			t.Fatal(err)
+		}
+		if got := SeenIn(dir); got != (Seen{cluster, epoch, revision}) {
+			t.Errorf("seen %+v in the closed log, want revision %d of %s", got, revision, epoch)
 		}
 		l = open(t, Config{Dir: dir})
 		if got := l.Seen(); got != (Seen{cluster, epoch, revision}) {

@@ -10,6 +10,7 @@ type metrics struct {
 	byType   map[recordType]prometheus.Counter
 }
 
+// register makes the metrics; without a registry they count for nobody.
 func (m *metrics) register(r prometheus.Registerer, l *Log) {
 	m.records = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "exeat_audit_records_total", Help: "Records written to the audit log, by type.",
@@ -37,6 +38,7 @@ func (m *metrics) register(r prometheus.Registerer, l *Log) {
 	}))
 }
 
+// written counts a record; a barrier has no type and is none.
 func (m *metrics) written(t recordType) {
 	if c, ok := m.byType[t]; ok {
 		c.Inc()

@@ -58,6 +58,8 @@ type ocsf struct {
 	instance  policy.Instance
 }
 
+// event writes the base event and the class's required attributes: actor, api,
+// src_endpoint.
 func (e *encoder) event(o ocsf) {
 	e.number("time", o.at.UnixMilli())
 	e.when("time_dt", o.at)
@@ -91,6 +93,7 @@ func (e *encoder) event(o ocsf) {
 	e.close()
 }
 
+// actor writes who did it. Owners are the groups that answer for an agent.
 func (e *encoder) actor(name string, groups []string) {
 	e.open("actor")
 	e.open("user")
@@ -129,6 +132,7 @@ func (e *encoder) endpoint(c *Call) {
 	e.close()
 }
 
+// subject writes what every record is found by, under the same keys in all.
 func (e *encoder) subject(t recordType, s *Subject) {
 	e.text("type", string(t))
 	e.text("agent", s.Agent)
@@ -153,6 +157,8 @@ func (e *encoder) queryNames(query []policy.QueryParam) {
 	e.end()
 }
 
+// next writes what a denied agent was told; its parameters come from the path,
+// which is recorded anyway.
 func (e *encoder) next(next []policy.Next) {
 	if len(next) == 0 {
 		return
@@ -225,6 +231,8 @@ func (e *encoder) transition(t *Transition) {
 	if t.Grant != "" {
 		noun = "grant "
 	}
+	// A refusal is the one transition that is a failure: what was asked for did
+	// not come to be.
 	o := ocsf{
 		at: t.Time, activity: activityUpdate, severity: severityInfo, ok: t.End != policy.EndRefused,
 		status: string(t.End), operation: noun + t.To.String(),
@@ -246,6 +254,7 @@ func (e *encoder) credential(c *CredentialEvent) {
 	e.text("outcome", c.Outcome)
 	e.text("handle", c.Handle)
 	e.when("expires", c.Expires)
+	// Rounded up: a second too many is honest, one too few is not.
 	e.count("outlives_seconds", int64((c.Outlives+time.Second-1)/time.Second))
 	e.text("detail", c.Detail)
 	e.close()
@@ -275,6 +284,7 @@ func (e *encoder) outcome(c *Outcome) {
 	e.count("received", int64(c.Received))
 	e.number("duration_us", c.Duration.Microseconds())
 	e.close()
+	// The status is the upstream's answer, not ours: that is the decision's record.
 	e.event(ocsf{
 		at: c.Time, activity: activityOf(c.Call.Method), severity: severityInfo,
 		ok: c.Status >= 100 && c.Status < 400, status: c.Details, operation: c.Call.Method,

@@ -13,7 +13,8 @@ import (
 const (
 	entryWaiting   = iota
 	entryAnswered  // the writer answered
-	entryAbandoned // the caller left, and denied
+	entryAbandoned // the caller could not wait longer, and denied
+	entryLeft      // the caller was no longer asked: there is no call to deny
 )
 
 // entry is one record on its way to the writer.
@@ -58,6 +59,8 @@ func denialOf(d *Decision) *Denial {
 	}
 }
 
+// clip copies a bounded part of what an agent sent: a ring of denials must not
+// hold on to whole requests.
 func clip(s string) string { return strings.Clone(s[:min(len(s), maxPath)]) }
 
 // free returns a decision's entry to the pool; nobody else may hold it.
@@ -67,6 +70,8 @@ func (e *entry) free() {
 	entries.Put(e)
 }
 
+// newEntry begins a record that nobody waits for. These live as long as the
+// disk is slow, so they are not pooled.
 func newEntry(kind recordType) *entry { return &entry{kind: kind} }
 
 // Bounds, in bytes, on what waits in memory while the disk does not work. What
@@ -110,6 +115,8 @@ func (q *later) push(e *entry) bool {
 	return true
 }
 
+// room gives the account that a record of a kind is on. Outcomes have one of
+// their own: a flood of calls must not push out an ending.
 func (q *later) room(kind recordType) (size *int, limit int) {
 	if kind == typeTransition || kind == typeCredential {
 		return &q.kept, q.limit
@@ -162,6 +169,7 @@ type gapList struct {
 
 const maxGaps = 64
 
+// add notes a gap to be filled from the store.
 func (g *gapList) add(gap Gap) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

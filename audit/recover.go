@@ -57,6 +57,8 @@ func scan(segs []segment, h *head) (found, error) {
 	if h != nil {
 		f.store = h.Store
 	}
+	// Before the head's record all is Verify's to look at: to open the log must
+	// not take longer the longer it is.
 	from := 0
 	for i, s := range segs {
 		if h == nil || s.first <= max(1, h.Seq) {
@@ -117,6 +119,7 @@ func (f *found) atHead(h *head) bool {
 	return h == nil || f.seq != h.Seq || hex.EncodeToString(f.prev[:]) == h.Hash
 }
 
+// stop ends the reading at a place where the chain does not go on.
 func (f *found) stop(src *os.File, h *head) error {
 	info, err := src.Stat()
 	if err != nil {
@@ -157,6 +160,7 @@ func (l *Log) judge(f *found, h *head, headErr error) []Gap {
 	return gaps
 }
 
+// tornGap tells of a torn end that is set aside.
 func (f *found) tornGap() []Gap {
 	if f.torn == 0 {
 		return nil

@@ -36,6 +36,7 @@ type tallies struct {
 	order *list.List // of *taskTally, latest first
 }
 
+// taskTally is one task's, guarded by tallies.mu.
 type taskTally struct {
 	task    policy.TaskID
 	tally   Tally
@@ -90,6 +91,7 @@ func (n *taskTally) add(kind recordType, x *note) {
 	}
 }
 
+// decided counts a decision and keeps a denial for the agent's own eyes.
 func (n *taskTally) decided(x *note) {
 	if x.reason == policy.Allowed {
 		n.tally.Allowed++
@@ -109,6 +111,7 @@ func (n *taskTally) decided(x *note) {
 	n.more = make(chan struct{})
 }
 
+// credential counts a minting or a revocation by its outcome.
 func (t *Tally) credential(x *note) {
 	if x.action != CredentialRevoked {
 		switch x.outcome {
@@ -133,6 +136,7 @@ func (t *Tally) credential(x *note) {
 	}
 }
 
+// tally copies a task's tally; an unknown task did nothing.
 func (t *tallies) tally(task policy.TaskID) Tally {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -145,6 +149,7 @@ func (t *tallies) tally(task policy.TaskID) Tally {
 	return got
 }
 
+// denials waits, if asked to, until there is something after a number.
 func (t *tallies) denials(
 	ctx context.Context, task policy.TaskID, after int, wait bool, stopped <-chan struct{},
 ) ([]Denial, int, error) {

@@ -79,6 +79,8 @@ type verifier struct {
 	report Report
 }
 
+// segment follows one file. Only at the very end of the last one may there be
+// half a record: a write that is under way.
 func (v *verifier) segment(s segment, last bool) error {
 	src, err := os.Open(s.path)
 	if err != nil {

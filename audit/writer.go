@@ -42,6 +42,8 @@ type writer struct {
 	batch []*entry // later ones first, then decisions
 	kept  int      // how many of batch are in the lane for later
 	lines []byte
+	// overfull: the segment is past its size, and no next one can be made.
+	overfull bool
 }
 
 // gather fills the batch and waits until there is something in it; false when
@@ -81,11 +83,13 @@ func (w *writer) fill() {
 // take adds a decision unless its caller has left: that call was denied, and
 // must not be recorded as allowed.
 func (w *writer) take(e *entry) {
-	if e.state.Load() == entryAbandoned {
+	switch e.state.Load() {
+	case entryLeft:
+	case entryAbandoned:
 		w.unwritten(1)
-		return
+	default:
+		w.batch = append(w.batch, e)
 	}
-	w.batch = append(w.batch, e)
 }
 
 // unwritten counts decisions that were denied for want of a record.
@@ -180,9 +184,11 @@ func (w *writer) rotate() {
 	if w.folder.size < w.cfg.SegmentBytes {
 		return
 	}
-	if err := w.folder.next(w.chain.seq + 1); err != nil {
+	err := w.folder.next(w.chain.seq + 1)
+	if err != nil && !w.overfull { // told once, tried at every write
 		w.cfg.Log.Warn("audit segment not rotated", "error", err.Error())
 	}
+	w.overfull = err != nil
 }
 
 // replace goes on in a new file, after the current one was found moved, removed

@@ -33,6 +33,7 @@ type IssuerConfig struct {
 	Wall   func() time.Time // nil: Store.Now
 }
 
+// defaults fills in what was left out.
 func (c *IssuerConfig) defaults() {
 	if c.Rotation <= 0 {
 		c.Rotation = 24 * time.Hour
@@ -93,7 +94,7 @@ func checkURL(raw string) error {
 
 // Run rotates the keys on time until ctx ends, also when nothing is signed.
 func (i *Issuer) Run(ctx context.Context) error {
-	tick := time.NewTicker(min(i.cfg.Rotation/4, time.Minute))
+	tick := time.NewTicker(max(time.Millisecond, min(i.cfg.Rotation/4, time.Minute)))
 	defer tick.Stop()
 	for {
 		select {
@@ -185,6 +186,7 @@ func (i *Issuer) rotate(ctx context.Context) (keySet, error) {
 	return next, nil
 }
 
+// load reads the shared keys; none yet is an empty set at revision 0.
 func (i *Issuer) load(ctx context.Context) (keySet, int64, error) {
 	e, err := i.bucket.Get(ctx, keysKey)
 	if errors.Is(err, store.ErrNotFound) {

@@ -39,6 +39,7 @@ type jwtProvider struct {
 	now      func() time.Time
 }
 
+// newJWT makes a provider of what the catalog says.
 func newJWT(spec *v1alpha1.JWTProvider, issuer *Issuer, now func() time.Time) (*jwtProvider, error) {
 	if issuer == nil {
 		return nil, errors.New("this process has no issuer: configure one for jwt providers")

@@ -86,6 +86,7 @@ func (s keySet) rotate(now time.Time, rotation, keep time.Duration) (keySet, err
 	return next, nil
 }
 
+// newSigningKey makes a P-256 key (RFC 7518 section 3.4) named by its thumbprint.
 func newSigningKey(from time.Time) (signingKey, error) {
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -101,6 +102,7 @@ func thumbprint(public *ecdsa.PublicKey) (string, error) {
 	return base64.RawURLEncoding.EncodeToString(sum), err
 }
 
+// sign makes a compact JWS (RFC 7515 section 7.1) of the claims.
 func (k signingKey) sign(typ string, claims any) (string, error) {
 	payload, err := json.Marshal(claims)
 	if err != nil {
@@ -121,6 +123,7 @@ func (k signingKey) sign(typ string, claims any) (string, error) {
 	return token.CompactSerialize()
 }
 
+// encode gives the bytes that are sealed; who asks for them clears them.
 func (s keySet) encode() ([]byte, error) {
 	r := &record.SigningKeys{Version: recordVersion, Generation: s.generation}
 	for _, k := range s.keys {

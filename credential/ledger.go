@@ -73,6 +73,8 @@ func (l *ledger) follow(ctx context.Context, changed func(policy.GrantID, policy
 	})
 }
 
+// decodeEntry reads an entry. One of another version, or under another grant's
+// key, is not an entry: nobody may act on a guess about what is out.
 func decodeEntry(e store.Entry) (ledgerEntry, error) {
 	r := new(record.Entry)
 	if proto.Unmarshal(e.Value, r) != nil || r.GetVersion() != recordVersion || r.GetGrant() != e.Key {
@@ -91,6 +93,7 @@ func (l *ledger) keep(e ledgerEntry) {
 	}
 }
 
+// forget drops an entry that the store no longer has.
 func (l *ledger) forget(id policy.GrantID) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -98,6 +101,7 @@ func (l *ledger) forget(id policy.GrantID) {
 	delete(l.gone, id)
 }
 
+// get gives what is known of a grant; the zero entry when nothing is.
 func (l *ledger) get(id policy.GrantID) ledgerEntry {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -287,6 +287,7 @@ func firstOf(times ...time.Time) (first time.Time) {
 // provider builds the catalog's provider.
 func (m *Manager) provider(p *v1alpha1.Provider) (Provider, error) { return m.cfg.provider(p) }
 
+// catalogProvider makes a provider of the kind that the catalog names.
 func (m *Manager) catalogProvider(p *v1alpha1.Provider) (Provider, error) {
 	switch {
 	case p == nil:
@@ -304,6 +305,7 @@ func (m *Manager) catalogProvider(p *v1alpha1.Provider) (Provider, error) {
 // when nothing failed.
 func (m *Manager) Failure(id policy.GrantID) string { return m.ledger.get(id).GetFailure() }
 
+// record tells the recorder, which never sees a secret: events hold none.
 func (m *Manager) record(ctx context.Context, e Event) {
 	if m.cfg.Recorder != nil {
 		m.cfg.Recorder.RecordCredential(ctx, e)

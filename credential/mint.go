@@ -67,6 +67,9 @@ type minting struct {
 // mint gets a credential for a grant: intent, minting, handle, and only then
 // the credential itself, each refused by the store when someone else went on or
 // the grant has ended meanwhile. It says when to look again.
+// The order is what makes it safe to die at any point: before the intent nothing
+// is out; after it the entry says that something may be; after the handle it can
+// be revoked; only after all that is the credential anyone's to use.
 func (x *minting) mint(ctx context.Context) time.Time {
 	ctx, cancel := context.WithTimeout(ctx, mintTimeout)
 	defer cancel()
@@ -184,6 +187,9 @@ func (x *minting) store(ctx context.Context, got Minted) time.Time {
 		return x.again(err)
 	}
 	rev, err := x.cfg.Store.PutCredential(ctx, x.held.Grant.Task, policy.SealedCredential{Grant: x.held.Grant.ID, Sealed: sealed})
+	if err != nil && !overtaken(err) { // such as a full store: say so where it can be seen
+		return x.failed(ctx, err, x.breakers.failed(x.held.Resolved.Provider.Name, x.now))
+	}
 	if err != nil {
 		return x.again(err)
 	}
@@ -212,12 +218,19 @@ func (x *minting) applied(ctx context.Context, rev int64) time.Time {
 	return end // look once more at once: to know when to refresh
 }
 
-// again says when to try again after something that is no fault of the provider.
+// again says when to try again after the store refused: at once when someone
+// else went on or the grant has ended, else as after a failure.
 func (x *minting) again(err error) time.Time {
-	if !errors.Is(err, store.ErrConflict) && !errors.Is(err, store.ErrFloor) && !errors.Is(err, store.ErrNotFound) {
-		x.cfg.Log.Warn("credential not stored", "grant", string(x.held.Grant.ID), "error", err.Error())
+	if overtaken(err) {
+		return x.now.Add(retryShort)
 	}
-	return x.now.Add(retryShort)
+	x.cfg.Log.Warn("credential not stored", "grant", string(x.held.Grant.ID), "error", err.Error())
+	return x.breakers.failed(x.held.Resolved.Provider.Name, x.now)
+}
+
+// overtaken reports whether a transaction failed because things went on.
+func overtaken(err error) bool {
+	return errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrFloor) || errors.Is(err, store.ErrNotFound)
 }
 
 // failed notes why there is no credential, where it can be seen; the next try
@@ -251,11 +264,13 @@ func (x *minting) failed(ctx context.Context, cause error, at time.Time) time.Ti
 	return at
 }
 
+// tell counts and records what came of it.
 func (x *minting) tell(ctx context.Context, outcome, handle string, expires time.Time, detail string) {
 	x.metrics.minted.WithLabelValues(x.held.Resolved.Provider.Name, outcome).Inc()
 	x.record(ctx, x.event(outcome, handle, expires, detail))
 }
 
+// event is the record of this minting.
 func (x *minting) event(outcome, handle string, expires time.Time, detail string) Event {
 	return Event{
 		Time: x.now, Grant: x.held.Grant, Action: x.action, Provider: x.held.Resolved.Provider.Name,

@@ -42,6 +42,7 @@ type wrapKey struct {
 	aead cipher.AEAD
 }
 
+// newSealer refuses an all-zero key: that is one that was never read.
 func newSealer(key [32]byte, old [][32]byte) (*sealer, error) {
 	if key == ([32]byte{}) {
 		return nil, errors.New("credential: the sealing key is missing: want 32 random bytes")
@@ -59,6 +60,7 @@ func newSealer(key [32]byte, old [][32]byte) (*sealer, error) {
 	return s, nil
 }
 
+// gcm is AES-256-GCM that draws its own nonces and puts them in front.
 func gcm(key []byte) (cipher.AEAD, error) {
 	block, err := aes.NewCipher(key)
 	if err != nil {

@@ -17,6 +17,7 @@ const (
 	kindStatic = "static"
 )
 
+// kindOf names a provider's kind; empty for one that this program does not know.
 func kindOf(p *v1alpha1.Provider) string {
 	switch {
 	case p.Spec.JWT != nil:
@@ -159,6 +160,7 @@ type pending struct {
 	since map[policy.GrantID]time.Time
 }
 
+// add notes a grant, with the first time that it was seen to be over.
 func (p *pending) add(id policy.GrantID, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
