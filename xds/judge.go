@@ -59,8 +59,14 @@ func (s *session) roomReady(rc *roomConfig) bool {
 
 // isCut: no room is left that is not wanted, and none that is wanted has a chain
 // that is not. A chain is gone when its route table is no longer asked for: that
-// comes after its streams were closed, an acknowledgement before.
+// comes after its streams were closed, an acknowledgement before. And nothing is
+// on its way that would bring one back for a moment.
 func (s *session) isCut() bool {
+	for _, f := range s.flights {
+		if f.kind == listeners && !s.harmless(f) {
+			return false
+		}
+	}
 	for task, r := range s.rooms {
 		rc := s.wanted(task, r)
 		if rc == nil {
@@ -74,6 +80,17 @@ func (s *session) isCut() bool {
 		}
 	}
 	return true
+}
+
+// harmless: what is on its way takes no room away, and brings no chain that is
+// not wanted. A room may have gone and come back since it was sent.
+func (s *session) harmless(f flight) bool {
+	task, ok := taskOfRoom(f.name)
+	if len(f.removed) > 0 || !ok {
+		return len(f.removed) == 0
+	}
+	rc := s.wanted(task, s.room(task))
+	return rc != nil && len(minus(f.chains, rc.chains)) == 0
 }
 
 // dropClusters takes away clusters that nothing leads to any more. A cluster that

@@ -29,8 +29,8 @@ type sim struct {
 	asked                     [kindCount]map[string]bool
 	versions                  map[string]string // of listeners
 	active, warming           map[string][]string
-	egressTo                  []string // rooms
 	leads                     map[string][]string
+	turn                      bool
 }
 
 func newSim(t testing.TB) *sim {
@@ -201,7 +201,8 @@ func leafOf(routeName string) string {
 
 // warm puts listeners into force that wait for nothing more.
 func (e *sim) warm() {
-	for name, chains := range e.warming {
+	for _, name := range slices.Sorted(maps.Keys(e.warming)) {
+		chains := e.warming[name]
 		ready := true
 		for _, c := range chains {
 			ready = ready && e.routes[c] != "" && (leafOf(c) == "" || e.secrets[leafOf(c)] != "")
@@ -226,7 +227,16 @@ func (e *sim) resubscribe() {
 			}
 		}
 	}
-	for k, held := range map[kind]map[string]string{routes: e.routes, secrets: e.secrets} {
+	e.turn = !e.turn
+	order := []kind{routes, secrets} // neither comes first by rule
+	if e.turn {
+		slices.Reverse(order)
+	}
+	for _, k := range order {
+		held := e.routes
+		if k == secrets {
+			held = e.secrets
+		}
 		req := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: typeURLs[k]}
 		for _, name := range slices.Sorted(maps.Keys(need[k])) {
 			if !e.asked[k][name] {
