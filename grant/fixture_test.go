@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -62,8 +63,12 @@ type world struct {
 	leave func()
 	stop  func()
 
-	retention time.Duration
+	closeAudit func()
+	retention  time.Duration
+	ahead      atomic.Int64 // how far the wall clock is set forward, in ns
 }
+
+func (w *world) wall() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }
 
 func newWorld(t testing.TB) *world { return newWorldWith(t, 0) }
 
@@ -80,15 +85,20 @@ func newWorldWith(t testing.TB, retention time.Duration) *world {
 func (w *world) open() {
 	w.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	st, err := store.Open(ctx, store.Config{Dir: filepath.Join(w.dir, "store")})
+	st, err := store.Open(ctx, store.Config{Dir: filepath.Join(w.dir, "store"), Wall: w.wall})
 	w.must(err)
-	log, err := audit.Open(audit.Config{Dir: filepath.Join(w.dir, "audit")})
+	log, err := audit.Open(audit.Config{Dir: filepath.Join(w.dir, "audit"), Clock: st.Now})
 	w.must(err)
 	w.store, w.audit = st, log
 	w.mint = &minter{store: st, failed: map[policy.GrantID]string{}, wake: make(chan struct{}, 1)}
 	w.cars = &sidecars{store: st, wake: make(chan struct{}, 1)}
 	w.Service, err = grant.New(grant.Config{Store: st, Audit: log, Failures: w.mint, Retention: w.retention})
 	w.must(err)
+	w.closeAudit = sync.OnceFunc(func() {
+		if err := log.Close(); err != nil {
+			w.t.Error(err)
+		}
+	})
 	w.join()
 	var wg sync.WaitGroup
 	wg.Go(func() { w.mint.run(ctx) })
@@ -100,8 +110,10 @@ func (w *world) open() {
 		if w.leave != nil {
 			w.leave()
 		}
-		w.must(log.Close())
-		w.must(st.Close())
+		w.closeAudit()
+		if err := st.Close(); err != nil {
+			w.t.Error(err)
+		}
 	})
 }
 

@@ -2,6 +2,7 @@ package grant
 
 import (
 	"context"
+	"errors"
 
 	"github.com/exeat-dev/exeat/audit"
 	"github.com/exeat-dev/exeat/policy"
@@ -26,6 +27,23 @@ func (s *Service) recordGrant(ctx context.Context, g policy.Grant, from policy.S
 	s.audit.Transition(ctx, audit.Transition{
 		Time: timeOf(g.Life), Subject: audit.SubjectOf(&g), From: from, To: g.State, Until: g.Until, End: g.End,
 		By: by, Why: why, Digest: g.Digest, Catalog: g.Catalog, Store: rev,
+	})
+}
+
+// recordRefusal puts a request on record that the catalog does not permit. Its
+// grant has an ID, so that it can be spoken of, and never was more than that.
+func (s *Service) recordRefusal(ctx context.Context, cat *policy.Catalog, t policy.Task, r Request, err error, by string) {
+	var refused *policy.RequestError
+	if !errors.As(err, &refused) {
+		return
+	}
+	subject := audit.Subject{Agent: t.Agent, Owner: s.ownerOf(t.Agent), Instance: t.Instance, Task: t.ID, Grant: policy.GrantID(newID("g_"))}
+	if c, ok := cat.Capability(r.Capability); ok { // any other name is only the caller's
+		subject.Capability, subject.Destination = c.Name, c.Destination.Name
+	}
+	s.audit.Transition(ctx, audit.Transition{
+		Time: s.store.Now(), Subject: subject, From: policy.StateNone, To: policy.Ended, End: policy.EndRefused,
+		By: by, Why: refused.Code, Catalog: cat.Revision(),
 	})
 }
 

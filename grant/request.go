@@ -65,6 +65,7 @@ func (s *Service) issue(ctx context.Context, c Caller, r Request) (policy.Grant,
 		}
 		g, err := s.decide(cat, v, r)
 		if err != nil {
+			s.recordRefusal(ctx, cat, v.Task, r, err, c.Name)
 			return policy.Grant{}, err
 		}
 		rev, err := s.store.CreateGrants(ctx, seen, g)
