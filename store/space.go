@@ -23,8 +23,12 @@ var errFull = fmt.Errorf("%w: end and drop tasks, or raise the quota", ErrFull)
 // space is what is known of how full etcd is. It is sampled in the
 // background, so that no transaction asks for it.
 type space struct {
-	full      atomic.Bool
-	compacted int64 // watchSpace's
+	full atomic.Bool
+
+	// The rest is watchSpace's.
+	compacted   int64 // up to this revision
+	shrunk      int64 // after the compaction up to this revision
+	shrinkAfter time.Time
 }
 
 // room reports whether something new may be made.
@@ -65,19 +69,32 @@ func (s *Store) sampleSpace(ctx context.Context) error {
 	if !s.alone {
 		return nil
 	}
+	return s.tidy(ctx, st.Header.Revision, full)
+}
+
+// tidy keeps an etcd of our own small, and brings it back from being out of
+// space once enough was deleted.
+func (s *Store) tidy(ctx context.Context, rev int64, full bool) error {
 	alarms, err := s.client.AlarmList(ctx)
 	if err != nil {
 		return err
 	}
 	out := len(alarms.Alarms) > 0
-	if rev := st.Header.Revision; out || full || rev-s.space.compacted > keepHistory+compactEvery {
+	if out || full || rev-s.space.compacted > keepHistory+compactEvery {
 		if err := s.compact(ctx, rev, out || full); err != nil {
 			return err
 		}
 	}
-	if out && !full {
-		return s.reopen(ctx)
+	if !out {
+		return nil
 	}
+	if err := s.shrink(); err != nil || full {
+		return err
+	}
+	if _, err := s.client.AlarmDisarm(ctx, &clientv3.AlarmMember{}); err != nil {
+		return err
+	}
+	s.log.Warn("the store was out of space and has space again")
 	return nil
 }
 
@@ -113,15 +130,18 @@ func (s *Store) compact(ctx context.Context, rev int64, short bool) error {
 	return nil
 }
 
-// reopen gives an etcd of our own that was out of space, and has space again,
-// the freed pages back, and takes the alarm away.
-func (s *Store) reopen(ctx context.Context) error {
-	if _, err := s.client.Defragment(ctx, ""); err != nil {
+// shrink gives freed pages back after a compaction. Without it an etcd that
+// takes no writes does not even notice that pages were freed. Everything waits
+// meanwhile, so the next one is kept well apart.
+func (s *Store) shrink() error {
+	sp := &s.space
+	if sp.shrunk == sp.compacted || time.Now().Before(sp.shrinkAfter) {
+		return nil
+	}
+	began := time.Now()
+	if err := s.defrag(); err != nil {
 		return err
 	}
-	_, err := s.client.AlarmDisarm(ctx, &clientv3.AlarmMember{})
-	if err == nil {
-		s.log.Warn("the store was out of space and has space again")
-	}
-	return err
+	sp.shrunk, sp.shrinkAfter = sp.compacted, time.Now().Add(10*time.Since(began))
+	return nil
 }

@@ -53,13 +53,14 @@ type Store struct {
 	client *clientv3.Client
 	// alone: etcd runs inside this process and nobody else can reach it, so
 	// what other processes would need to be told need not be written.
-	alone bool
-	clock *clock
-	index *Index
-	acks  *acks
-	beat  beater
-	space space
-	local elections
+	alone  bool
+	defrag func() error // of an etcd of our own
+	clock  *clock
+	index  *Index
+	acks   *acks
+	beat   beater
+	space  space
+	local  elections
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -157,7 +158,8 @@ func (s *Store) connectDir(ctx context.Context) error {
 		return err
 	}
 	s.undo = append(s.undo, server.Close)
-	s.client, s.alone, s.acks.alone = server.Client(), true, true
+	s.client, s.defrag = server.Client(), server.Defragment
+	s.alone, s.acks.alone = true, true
 	return s.revokeLeases(ctx)
 }
 

@@ -71,6 +71,11 @@ func (s *Server) Client() *clientv3.Client { return s.client }
 // Stopped is closed when the member no longer serves, whoever stopped it.
 func (s *Server) Stopped() <-chan struct{} { return s.etcd.Server.StopNotify() }
 
+// Defragment gives freed pages back to the file system; calls wait meanwhile.
+// (The in-process client's call of this name panics: it has no health to
+// notify.)
+func (s *Server) Defragment() error { return s.etcd.Server.Defragment() }
+
 // Close stops the member; what was written is on disk already.
 func (s *Server) Close() {
 	s.once.Do(func() {
