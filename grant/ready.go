@@ -74,7 +74,7 @@ func (s *Service) await(ctx context.Context, task policy.TaskID, id policy.Grant
 
 // instant is how long an answer that does not wait may take to be put
 // together: acknowledgements that are already here are read within it.
-const instant = 20 * time.Millisecond
+const instant = 100 * time.Millisecond
 
 // look is the Status as it is now.
 func (s *Service) look(ctx context.Context, h *policy.Held) Status {

@@ -115,23 +115,7 @@ func (s *Service) decide(cat *policy.Catalog, v *policy.TaskView, r Request) (po
 	if err != nil {
 		return policy.Grant{}, err
 	}
-	// More than the capability allows is refused rather than cut: the agent must
-	// know how long it may work.
-	ttl, err := resolved.Capability.Lifetime(r.TTL)
-	if err != nil {
-		return policy.Grant{}, err
-	}
-	if ttl < minTTL {
-		return policy.Grant{}, &policy.RequestError{Code: policy.CodeParamNotAllowed, Field: "ttl", Message: "ttl must be at least " + minTTL.String()}
-	}
-	// At a whole second, as tokens do (RFC 7519 section 2, read as most verifiers
-	// do): so that grant and credential end together.
-	ends := earlier(now.Add(ttl), v.Task.Until).Truncate(time.Second)
-	if !ends.After(now) {
-		return policy.Grant{}, ErrEnded // as good as
-	}
-	life, err := policy.Transition(policy.Life{State: policy.Pending, Began: now},
-		policy.Activate(ends), now)
+	life, err := s.lifeOf(now, resolved.Capability, v.Task, r.TTL)
 	return policy.Grant{
 		ID: policy.GrantID(newID("g_")), Task: v.Task.ID, Agent: agent.Name, Owner: agent.OwnerGroups,
 		Instance: v.Task.Instance, Capability: resolved.Capability.Name, Params: resolved.Params,
@@ -141,6 +125,25 @@ func (s *Service) decide(cat *policy.Catalog, v *policy.TaskView, r Request) (po
 
 // minTTL of a grant: with less, its end at a whole second could be now.
 const minTTL = time.Second
+
+// lifeOf begins a grant's life. More than the capability allows is refused
+// rather than cut: the agent must know how long it may work.
+func (*Service) lifeOf(now time.Time, c *policy.Capability, t policy.Task, asked time.Duration) (policy.Life, error) {
+	ttl, err := c.Lifetime(asked)
+	if err != nil {
+		return policy.Life{}, err
+	}
+	if ttl < minTTL {
+		return policy.Life{}, &policy.RequestError{Code: policy.CodeParamNotAllowed, Field: "ttl", Message: "ttl must be at least " + minTTL.String()}
+	}
+	// At a whole second, as tokens do (RFC 7519 section 2, read as most verifiers
+	// do): so that grant and credential end together.
+	ends := earlier(now.Add(ttl), t.Until).Truncate(time.Second)
+	if !ends.After(now) {
+		return policy.Life{}, ErrEnded // as good as
+	}
+	return policy.Transition(policy.Life{State: policy.Pending, Began: now}, policy.Activate(ends), now)
+}
 
 func live(v *policy.TaskView, now time.Time) int {
 	n := 0
