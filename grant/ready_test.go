@@ -207,3 +207,27 @@ func TestTaskRequestsAreBounded(t *testing.T) {
 		t.Errorf("got %+v", task)
 	}
 }
+
+func TestATaskHoldsABoundedNumberOfGrants(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.cars.connect(triage1, false)
+	task, c := w.task(triage1, 0)
+	ask := grant.Request{Task: task.ID, Capability: "browse"}
+	var first policy.GrantID
+	for i := range grant.MaxLive {
+		st, err := w.Request(w.ctx, c, ask, long)
+		w.must(err)
+		if i == 0 {
+			first = st.Grant.ID
+		}
+	}
+	if _, err := w.Request(w.ctx, c, ask, 0); !errors.Is(err, grant.ErrTooMany) {
+		t.Errorf("one more: %v", err)
+	}
+	_, _, err := w.End(w.ctx, c, first)
+	w.must(err)
+	if _, err := w.Request(w.ctx, c, ask, 0); err != nil {
+		t.Errorf("after one has ended: %v", err)
+	}
+}

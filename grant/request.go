@@ -18,9 +18,9 @@ type Request struct {
 }
 
 const (
-	// maxLive bounds the grants of one task that are live at once, so that one
+	// MaxLive bounds the grants of one task that are live at once, so that one
 	// agent cannot fill the index of every replica.
-	maxLive = 128
+	MaxLive = 128
 	// attempts at a transaction that others keep changing the ground of.
 	attempts = 4
 )
@@ -104,7 +104,7 @@ func (s *Service) decide(cat *policy.Catalog, v *policy.TaskView, r Request) (po
 	if !v.Task.Live(now) {
 		return policy.Grant{}, ErrEnded
 	}
-	if live(v, now) >= maxLive {
+	if live(v, now) >= MaxLive {
 		return policy.Grant{}, ErrTooMany
 	}
 	agent, ok := cat.Agent(v.Task.Agent)

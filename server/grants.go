@@ -71,6 +71,8 @@ func (b builder) requestResponses() map[string]*huma.Response {
 	}
 }
 
+// requestGrant holds its answer back until the grant is ready, so that an
+// ordinary agent needs no second request.
 func (b builder) requestGrant(ctx context.Context, c grant.Caller, in *requestInput) (*requestOutput, error) {
 	st, err := b.grants.Request(ctx, c, grant.Request{
 		Task: policy.TaskID(in.Body.Task), Capability: in.Body.Capability, Params: in.Body.Params, TTL: in.Body.TTL.Duration,
@@ -85,6 +87,7 @@ func (b builder) requestGrant(ctx context.Context, c grant.Caller, in *requestIn
 	return out, nil
 }
 
+// getGrant changes nothing, so a server that stops answers it at once.
 func (b builder) getGrant(ctx context.Context, c grant.Caller, in *getGrantInput) (*grantOutput, error) {
 	ctx, stop := b.untilDrained(ctx)
 	defer stop()
@@ -103,6 +106,8 @@ func (b builder) revokeGrant(ctx context.Context, c grant.Caller, in *operatorGr
 	return endedOf(b.grants.Revoke(ctx, c, policy.GrantID(in.ID)))
 }
 
+// endedOf answers with both moments: accepted, which is certain, and enforced,
+// which may not have been confirmed.
 func endedOf(st grant.Status, e grant.Ending, err error) (*endedGrantOutput, error) {
 	if err != nil {
 		return nil, err

@@ -28,11 +28,14 @@ func (b builder) localRoutes() {
 		Description: "The identity is bound to the process that made the connection, and ends with it."}, bodyRequired, b.enroll)
 }
 
+// enroll looks the agent up first: nobody gets an identity that leads nowhere.
 func (b builder) enroll(ctx context.Context, c grant.Caller, in *enrollInput) (*enrollOutput, error) {
 	env, err := b.grants.ClientEnv(c, in.Body.Agent)
 	if err != nil {
 		return nil, err
 	}
+	// A connection may have been inherited from a process that has ended, whose
+	// PID may be another's by now.
 	peer, ok := peerOf(ctx)
 	if !ok || peer.Verify() != nil {
 		return nil, problem(codeNotLocalUser, "The process that opened this connection has ended; connect from the sidecar itself.")

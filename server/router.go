@@ -34,6 +34,7 @@ func (r *router) match(req *http.Request) *route {
 	if req.URL.Path != path.Clean(req.URL.Path) || req.URL.RawPath != "" {
 		return nil
 	}
+	// The mux would redirect or answer by itself; only its pattern is used.
 	_, pattern := r.mux.Handler(req)
 	return r.table[pattern]
 }

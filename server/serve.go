@@ -52,6 +52,7 @@ func (s *Server) run(ctx context.Context, srv *http.Server, serve func() error) 
 		stopped <- errors.Join(srv.Shutdown(ctx), srv.Close())
 	})
 	err := serve()
+	// When ctx had nothing to do with it, the listener failed.
 	if stop() || !errors.Is(err, http.ErrServerClosed) {
 		return errors.Join(err, srv.Close())
 	}

@@ -118,6 +118,7 @@ func (s *Server) admit(w http.ResponseWriter, req *http.Request, r *router, rout
 	if p := checkHeaders(req); p != nil {
 		return p
 	}
+	// Who calls comes before what is said: a stranger's body is not even read.
 	if !route.public {
 		c, p := who(req)
 		if p != nil {
@@ -147,6 +148,7 @@ func (s *Server) finish(w *recorder, req *http.Request, route *route) {
 			problem(codeInternal, "The request failed for a reason that is in the server's log; try again later.").write(w)
 		}
 	}
+	// The route's pattern, never the path: labels stay few and hold no IDs.
 	name := "none"
 	if route != nil {
 		name = route.name

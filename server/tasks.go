@@ -80,6 +80,7 @@ func (b builder) taskRoutes() {
 		Summary: "Follow a task's denied calls"}, bodyNone, b.listDenials)
 }
 
+// startTask answers with the task's credential, which no other route ever shows.
 func (b builder) startTask(ctx context.Context, c grant.Caller, in *startTaskInput) (*startTaskOutput, error) {
 	t, err := b.grants.StartTask(ctx, c, grant.TaskRequest{
 		Type: in.Body.Type, Purpose: in.Body.Claimed.Purpose, Context: in.Body.Claimed.Context,
@@ -112,6 +113,8 @@ func (b builder) getTask(ctx context.Context, c grant.Caller, in *TaskPath) (*ta
 	return &taskOutput{t}, nil
 }
 
+// endTask serves both ways in which an agent ends its task. Its answer waits
+// for enforcement, not for the record.
 func (b builder) endTask(why policy.EndReason) handler[endTaskInput, receiptOutput] {
 	return func(ctx context.Context, c grant.Caller, in *endTaskInput) (*receiptOutput, error) {
 		return receiptOf(b.grants.EndTask(ctx, c, policy.TaskID(in.ID), why))
@@ -122,6 +125,7 @@ func (b builder) revokeTask(ctx context.Context, c grant.Caller, in *operatorTas
 	return receiptOf(b.grants.RevokeTask(ctx, c, policy.TaskID(in.ID)))
 }
 
+// getReceipt is for whoever lost the answer to an ending.
 func (b builder) getReceipt(ctx context.Context, c grant.Caller, in *TaskPath) (*receiptOutput, error) {
 	return receiptOf(b.grants.Receipt(ctx, c, policy.TaskID(in.ID)))
 }
@@ -133,9 +137,12 @@ func receiptOf(r grant.Receipt, err error) (*receiptOutput, error) {
 	return &receiptOutput{wireReceipt(r)}, nil
 }
 
+// listDenials is a long poll rather than a stream: it passes every proxy, and
+// a lost answer is asked for again by its number.
 func (b builder) listDenials(ctx context.Context, c grant.Caller, in *denialsInput) (*denialsOutput, error) {
 	ctx, stop := b.untilDrained(ctx)
 	defer stop()
+	// Without wait the list is there at once; the bound is for a lookup in etcd.
 	ctx, cancel := context.WithTimeout(ctx, max(waitOf(in.Wait.Duration, 0), time.Second))
 	defer cancel()
 	found, next, err := b.grants.Denials(ctx, c, policy.TaskID(in.ID), in.After, in.Wait.Duration > 0)
