@@ -17,6 +17,7 @@ import (
 	"github.com/exeat-dev/exeat/policy"
 	"github.com/exeat-dev/exeat/store"
 	"github.com/exeat-dev/exeat/store/storetest"
+	"go.uber.org/goleak"
 )
 
 // Tests that need a process of their own run this test binary again, with one
@@ -36,7 +37,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	goleak.VerifyTestMain(m)
 }
 
 // child starts this binary with a part. It is killed when the test ends.
