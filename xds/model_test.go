@@ -229,7 +229,7 @@ func TestTheConfigurationIsAFunctionOfTheStore(t *testing.T) {
 	first := storetest.Grant(t, s, task, storetest.ReadTicket, "OPS-1")
 	storetest.Grant(t, s, task, storetest.EditTicket, "OPS-2")
 	before := state(t, s)
-	_, rev, err := s.ChangeGrant(t.Context(), task.ID, first.ID, func(g policy.Grant) (policy.Grant, error) {
+	_, _, err := s.ChangeGrant(t.Context(), task.ID, first.ID, func(g policy.Grant) (policy.Grant, error) {
 		l, err := policy.Transition(g.Life, policy.Event{Kind: policy.EventEnd, Reason: policy.EndCompleted}, s.Now())
 		g.Life = l
 		return g, err
@@ -237,7 +237,7 @@ func TestTheConfigurationIsAFunctionOfTheStore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, rev, err = s.ChangeTask(t.Context(), gone.ID, func(task policy.Task) (policy.Task, error) {
+	_, rev, err := s.ChangeTask(t.Context(), gone.ID, func(task policy.Task) (policy.Task, error) {
 		l, err := policy.Transition(task.Life, policy.Event{Kind: policy.EventEnd, Reason: policy.EndCompleted}, s.Now())
 		task.Life = l
 		return task, err
