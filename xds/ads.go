@@ -132,7 +132,7 @@ func (s *Server) untilWindow() time.Duration {
 func (s *Server) rejected(ctx context.Context, m *member, k kind, name, detail string) {
 	s.metrics.rejections.WithLabelValues(k.String()).Inc()
 	s.log.ErrorContext(ctx, "configuration rejected",
-		"instance", m.instance.id, "agent", m.instance.agent, "type", k.String(), "resource", name, "detail", detail)
+		"instance", m.instance.id, "agent", m.agent, "type", k.String(), "resource", name, "detail", detail)
 	s.record(ctx, m, Event{Resource: k.String() + " " + name, Detail: detail})
 }
 
@@ -140,7 +140,7 @@ func (s *Server) record(ctx context.Context, m *member, e Event) {
 	if s.recorder == nil {
 		return
 	}
-	e.Time, e.Instance, e.Agent = s.wall(), m.instance.id, m.instance.agent
+	e.Time, e.Instance, e.Agent = s.wall(), m.instance.id, m.agent
 	if c := m.session.want; c != nil {
 		e.Revision = c.revision
 	}

@@ -29,7 +29,6 @@ type fleet struct {
 // it is as far as the one that is behind.
 type instance struct {
 	id       policy.Instance
-	agent    string
 	config   *config
 	members  map[*member]struct{}
 	reported store.InstanceAck
@@ -38,6 +37,7 @@ type instance struct {
 // member is one stream of an instance.
 type member struct {
 	instance *instance
+	agent    string
 	session  *session // its goroutine's
 	wake     chan struct{}
 	config   atomic.Pointer[config]
@@ -114,11 +114,10 @@ func (f *fleet) join(id policy.Instance, agent string, sess *session) *member {
 	defer f.mu.Unlock()
 	in := f.instances[id]
 	if in == nil {
-		in = &instance{id: id, agent: agent, members: make(map[*member]struct{})}
+		in = &instance{id: id, members: make(map[*member]struct{})}
 		f.instances[id] = in
 	}
-	in.agent = agent
-	m := &member{instance: in, session: sess, wake: make(chan struct{}, 1)}
+	m := &member{instance: in, agent: agent, session: sess, wake: make(chan struct{}, 1)}
 	in.members[m] = struct{}{}
 	f.rebuild(in)
 	f.acknowledge(in)
@@ -139,7 +138,7 @@ func (f *fleet) leave(m *member) {
 	delete(f.instances, in.id)
 	f.acks.DropInstance(in.id)
 	f.server.metrics.connected.Set(float64(len(f.instances)))
-	f.server.log.Info("sidecar disconnected", "instance", in.id, "agent", in.agent)
+	f.server.log.Info("sidecar disconnected", "instance", in.id, "agent", m.agent)
 }
 
 // report tells the store how far a stream's Envoy is, when that changed.
