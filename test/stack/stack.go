@@ -30,8 +30,15 @@ type Stack struct {
 // Start starts one with further flags of exeatd dev.
 func Start(t testing.TB, flags ...string) *Stack {
 	t.Helper()
-	log := &Log{}
-	w, err := world.Start(Context(t), world.Options{Bin: Bin(t), Dir: t.TempDir(), Log: log, Flags: flags})
+	return StartWith(t, nil, flags...)
+}
+
+// StartWith is Start with further files in the catalog, by their names.
+func StartWith(t testing.TB, files map[string]string, flags ...string) *Stack {
+	t.Helper()
+	log, dir := &Log{}, t.TempDir()
+	writeCatalog(t, dir, files)
+	w, err := world.Start(Context(t), world.Options{Bin: Bin(t), Dir: dir, Log: log, Flags: flags})
 	if err != nil {
 		t.Fatalf("%v\n%s", err, log)
 	}
@@ -44,6 +51,19 @@ func Start(t testing.TB, flags ...string) *Stack {
 		}
 	})
 	return &Stack{World: w, Log: log}
+}
+
+func writeCatalog(t testing.TB, dir string, files map[string]string) {
+	t.Helper()
+	catalog := filepath.Join(dir, "catalog") // as world has it
+	if err := os.MkdirAll(catalog, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(catalog, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // Context ends with the test, or when patience does.
