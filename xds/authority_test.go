@@ -130,6 +130,36 @@ func TestACAIsReplacedBeforeItsLeavesWouldOutliveIt(t *testing.T) {
 	}
 }
 
+func TestACAThatNobodyUsesIsSweptAway(t *testing.T) {
+	t.Parallel()
+	b := newMemoryBucket()
+	now := time.Now()
+	k := testKeeper(t, b, 1, func() time.Time { return now })
+	ctx := context.Background()
+	for _, i := range []policy.Instance{"used", "unused"} {
+		if _, err := k.authority(ctx, i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first, err := k.authority(ctx, "used")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 5 { // a stream now and then
+		now = now.Add(8 * 24 * time.Hour)
+		same, err := k.authority(ctx, "used")
+		if err != nil || same.fingerprint != first.fingerprint {
+			t.Fatal("another CA", err)
+		}
+		if err := k.sweep(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(b.entries) != 1 || b.entries["used"].Revision == 0 {
+		t.Fatalf("kept: %v", len(b.entries))
+	}
+}
+
 func TestLeavesAreForOneHostAndRotate(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 3, 1, 11, 59, 59, 0, time.UTC)

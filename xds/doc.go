@@ -8,8 +8,8 @@
 //
 // # Why the streams are served here and not by go-control-plane's caches
 //
-// Its protobufs and names are used; its linear caches and server were tried on
-// paper against what ENVOY's behaviour asks for, and three things cannot be had
+// Its protobufs and names are used; its linear caches and server were weighed
+// against what Envoy's behaviour asks for, and three things cannot be had
 // from them. (1) A cache answers a type only once the answer before it was
 // acknowledged, so a cut waits behind an unrelated update, and "egress, then
 // listener" turns into "listener, then egress" whenever a route table is still

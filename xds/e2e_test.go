@@ -317,6 +317,33 @@ func TestOurAPIIsReachedThroughARoomThatSaysForWhichTask(t *testing.T) {
 	}
 }
 
+func TestWhatARealEnvoyRefusesIsDeniedAndShown(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	addr, ca := upstream(t, http.HandlerFunc(echo), "api.test", "b.test")
+	e := r.startEnvoy("")
+	good, bad := tls443("api", "api.test", addr, ca), tls443("b", "b.test", addr, "not a certificate")
+	rm := room("t_1", good)
+	r.awaitReady(r.set(rm))
+	revision := r.set(room("t_1", good, bad))
+	ack := r.acks.await(t, testInstance, func(a store.InstanceAck, _ bool) bool { return a.Rejected != "" && a.Cut >= revision })
+	if !strings.HasPrefix(ack.Rejected, "cluster up/b/b.test: ") || ack.Ready >= revision || ack.Version == "" {
+		t.Fatalf("%+v", ack)
+	}
+	if code, body := fetch(t, e.client(rm, true), "https://api.test/"); code != 200 {
+		t.Fatalf("the other destination: %d %s", code, body)
+	}
+	if code, body := fetch(t, e.client(rm, true), "https://b.test/"); code != 403 || body != denialBody {
+		t.Fatalf("the refused one: %d %s", code, body)
+	}
+	bad.CAPEM = ca
+	r.awaitReady(r.set(room("t_1", good, bad)))
+	if code, body := fetch(t, e.client(rm, true), "https://b.test/"); code != 200 {
+		t.Fatalf("once it is right: %d %s", code, body)
+	}
+	r.acks.await(t, testInstance, func(a store.InstanceAck, _ bool) bool { return a.Rejected == "" })
+}
+
 func TestNamesThatLeadInsideAreNotResolved(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

@@ -197,6 +197,25 @@ func (b *memoryBucket) Swap(_ context.Context, key string, old int64, value []by
 	return b.rev, nil
 }
 
+func (b *memoryBucket) List(context.Context, string) (out []store.Entry, _ error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, e := range b.entries {
+		out = append(out, e)
+	}
+	return out, nil
+}
+
+func (b *memoryBucket) Delete(_ context.Context, key string, old int64) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.entries[key].Revision != old {
+		return store.ErrConflict
+	}
+	delete(b.entries, key)
+	return nil
+}
+
 var errGone = errors.New("gone")
 
 // newRigLike is a new process of the control plane: another Server, at the same

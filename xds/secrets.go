@@ -20,8 +20,9 @@ const leafCacheSize = 1024
 
 // vault gives an instance's secrets: its CA's certificate, and leaves.
 type vault struct {
-	ca  *authority
-	now func() time.Time
+	ca     *authority
+	now    func() time.Time
+	opened time.Time
 
 	mu     sync.Mutex
 	leaves map[leafKey]*leaf
@@ -36,7 +37,14 @@ type leafKey struct {
 }
 
 func newVault(ca *authority, now func() time.Time) *vault {
-	return &vault{ca: ca, now: now, leaves: make(map[leafKey]*leaf)}
+	return &vault{ca: ca, now: now, opened: now(), leaves: make(map[leafKey]*leaf)}
+}
+
+// due reports whether the next stream is to open the vault anew: the CA needs a
+// successor, or the store is to be told that this one is still in use.
+func (v *vault) due() bool {
+	now := v.now()
+	return v.ca.stale(now) || now.Sub(v.opened) > leafWindow
 }
 
 // version is that of the named secret now, or "" when there is none of that

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"sync"
 	"time"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
@@ -62,8 +63,10 @@ type Server struct {
 	peerID   func(context.Context) (identity.ID, error)
 	// registered names the agent whose sidecar has this identity.
 	registered func(policy.Instance) (agent string, err error)
-	fleet      *fleet
-	vaults     *vaults
+	// elect runs fn while this process holds the named election.
+	elect  func(ctx context.Context, name string, fn func(context.Context))
+	fleet  *fleet
+	vaults *vaults
 }
 
 // acknowledger is what Server tells the store about instances.
@@ -83,6 +86,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s.registered = func(instance policy.Instance) (string, error) { return registered(index, instance) }
+	s.elect = cfg.Store.Lead
 	s.fleet.index = index
 	s.fleet.model = func(instance policy.Instance) (Sidecar, int64) { return modelOf(index, instance) }
 	return s, nil
@@ -150,7 +154,27 @@ func (s *Server) Register(g *grpc.Server) {
 }
 
 // Run follows the store until ctx ends.
-func (s *Server) Run(ctx context.Context) error { return s.fleet.run(ctx) }
+func (s *Server) Run(ctx context.Context) error {
+	var swept sync.WaitGroup
+	defer swept.Wait()
+	swept.Go(func() { s.elect(ctx, "interception", s.sweepDaily) })
+	return s.fleet.run(ctx)
+}
+
+// sweepDaily removes interception CAs that nobody uses, until ctx ends.
+func (s *Server) sweepDaily(ctx context.Context) {
+	for tick := time.NewTicker(24 * time.Hour); ; {
+		if err := s.vaults.keeper.sweep(ctx); err != nil && ctx.Err() == nil {
+			s.log.WarnContext(ctx, "sweep of interception CAs", "error", err)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			tick.Stop()
+			return
+		}
+	}
+}
 
 // findRoots gives where the system's roots are.
 func findRoots() string {

@@ -35,7 +35,7 @@ type openVault struct {
 func (vs *vaults) hold(ctx context.Context, instance policy.Instance) (v *vault, release func(), err error) {
 	vs.mu.Lock()
 	o := vs.open[instance]
-	first := o == nil || o.vault != nil && o.vault.ca.stale(o.vault.now())
+	first := o == nil || o.vault != nil && o.vault.due()
 	if first {
 		o = &openVault{ready: make(chan struct{})}
 		vs.open[instance] = o
