@@ -37,6 +37,7 @@ func Client(t testing.TB, proxy *url.URL, caFile string) *http.Client {
 // Reply is an answer that was read whole.
 type Reply struct {
 	Status int
+	Proto  string // HTTP/1.1 or HTTP/2.0
 	Header http.Header
 	Body   []byte
 	Err    error
@@ -58,7 +59,7 @@ func Do(t testing.TB, c *http.Client, method, target string, change ...func(*htt
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
-	return Reply{Status: resp.StatusCode, Header: resp.Header, Body: body, Err: err}
+	return Reply{Status: resp.StatusCode, Proto: resp.Proto, Header: resp.Header, Body: body, Err: err}
 }
 
 // Get is Do with GET.

@@ -1,0 +1,51 @@
+package stack
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// Children are the processes whose parent is pid, and theirs.
+func Children(t testing.TB, pid int) []int {
+	t.Helper()
+	var out []int
+	// One file for each thread; a child belongs to the thread that made it.
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range files {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			continue // the thread has ended
+		}
+		for _, field := range strings.Fields(string(text)) {
+			if child, err := strconv.Atoi(field); err == nil {
+				out = append(append(out, child), Children(t, child)...)
+			}
+		}
+	}
+	return out
+}
+
+// Command is a process's command line; empty when it is gone, or a zombie.
+func Command(pid int) string {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(strings.ReplaceAll(string(b), "\x00", " "))
+}
+
+// AwaitGone returns once none of the processes runs any more.
+func AwaitGone(t testing.TB, pids []int) {
+	t.Helper()
+	Await(t, fmt.Sprintf("the end of the processes %v", pids), func() bool {
+		return !slices.ContainsFunc(pids, func(pid int) bool { return Command(pid) != "" })
+	})
+}
