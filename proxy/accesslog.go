@@ -93,11 +93,15 @@ func (s *Server) guardedEnded(ctx context.Context, instance policy.Instance, log
 	s.ended(ctx, instance, log)
 }
 
-// ended records one entry. What the peer says of other sidecars' tasks, or of
-// listeners that are no rooms, is not listened to.
+// ended records one entry. What the peer says of other sidecars' tasks is not
+// listened to.
 func (s *Server) ended(ctx context.Context, instance policy.Instance, log *datav3.HTTPAccessLogEntry) {
 	view := s.room(instance, log.GetCommonProperties())
-	if view == nil || isAPI(log.GetRequest().GetAuthority()) {
+	if view == nil {
+		s.turnedAway(ctx, instance, log)
+		return
+	}
+	if isAPI(log.GetRequest().GetAuthority()) {
 		return
 	}
 	e := s.read(view, log)

@@ -174,3 +174,36 @@ func TestAPanicOverAnEntryIsNotTheServers(t *testing.T) {
 		t.Errorf("%d outcomes after the panic, want 1", len(w.outcomes))
 	}
 }
+
+func TestACallThatNamesNoTaskLeavesARecord(t *testing.T) {
+	t.Parallel()
+	at := &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{Address: "127.0.0.1"}}}
+	for name, c := range map[string]struct {
+		peer    policy.Instance
+		status  uint32
+		address *corev3.Address
+		want    int
+	}{
+		"a sidecar turned one away":       {sidecarOne, 407, at, 1},
+		"another status":                  {sidecarOne, 503, at, 0},
+		"a room of another":               {sidecarOne, 407, inRoom("room/t_01"), 0},
+		"nobody's sidecar turned it away": {"spiffe://example.org/nobody", 407, at, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			s := w.server(t, sidecarOne)
+			e := logged(c.status, "direct_response", nil)
+			e.CommonProperties.DownstreamLocalAddress = c.address
+			e.Request.RequestMethod, e.Request.Scheme, e.Request.Path = corev3.RequestMethod_CONNECT, "", ""
+			e.Request.Authority = "tickets.example.org:443"
+			s.ended(t.Context(), c.peer, e)
+			if len(w.decisions) != c.want || len(w.outcomes) != 0 {
+				t.Fatalf("%d decisions, %d outcomes; want %d and none", len(w.decisions), len(w.outcomes), c.want)
+			}
+			if c.want == 1 && (w.decisions[0].Reason != policy.UnknownTask || w.decisions[0].Agent == "" || w.decisions[0].Call.Host != "tickets.example.org:443") {
+				t.Errorf("recorded %+v", w.decisions[0])
+			}
+		})
+	}
+}

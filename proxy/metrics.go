@@ -77,3 +77,8 @@ func (m *metrics) ended(status int, destination string) {
 	}
 	m.outcomes.WithLabelValues(class, destination).Inc()
 }
+
+// turnedAway counts a denial that no Check came to.
+func (m *metrics) turnedAway(destination string) {
+	m.decisions.WithLabelValues("deny", policy.UnknownTask.String(), destination, "").Inc()
+}

@@ -27,6 +27,7 @@ func (b blueprint) egressListener() *listenerv3.Listener {
 	hcm.UpgradeConfigs = []*hcmv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: "CONNECT"}, {UpgradeType: "websocket"}}
 	// What comes before the 200 was not written for the tunnel.
 	hcm.HttpFilters = []*hcmv3.HttpFilter{router(&routerv3.Router{RejectConnectRequestEarlyData: yes(), SuppressEnvoyHeaders: true})}
+	hcm.AccessLog = turnedAway()
 	return listener(listenerEgress, b.egress, hcm)
 }
 
