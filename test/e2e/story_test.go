@@ -76,7 +76,9 @@ func (s scene) askedAndCalled(t *testing.T, k *stack.Task) client.Grant {
 func (s scene) seen(t *testing.T, r stack.Reply, k *stack.Task, g client.Grant) {
 	t.Helper()
 	stack.WantOK(t, r)
-	var answer struct{ Seen struct{ Subject, Grant, Task string } }
+	var answer struct {
+		Seen struct{ Subject, Grant, Task string }
+	}
 	if err := json.Unmarshal(r.Body, &answer); err != nil {
 		t.Fatalf("%s: %v", r.Body, err)
 	}
