@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/exeat-dev/exeat/policy"
+	"github.com/exeat-dev/exeat/store"
 )
 
 // TaskRequest asks for a task. Purpose and Context are what the agent says of
@@ -59,10 +60,27 @@ func (s *Service) StartTask(ctx context.Context, c Caller, r TaskRequest) (polic
 		return policy.Task{}, err
 	}
 	s.recordTask(ctx, t, policy.StateNone, rev, c.Name, "")
-	// The credential works once this replica knows the task: what the caller
-	// does next must not depend on luck.
+	// The credential works once this replica knows the task and the sidecar has
+	// its room: what the caller does next must not depend on luck.
 	_, err = s.settled(ctx, t.ID, func(v *policy.TaskView) bool { return v != nil })
+	if err == nil {
+		s.awaitRoom(ctx, t.Instance, rev)
+	}
 	return t, err
+}
+
+// roomWait bounds how long a new task waits for its room.
+const roomWait = 2 * time.Second
+
+// awaitRoom waits until the instance has confirmed the room of a task made at
+// rev. Without it the task is there as well, and its calls get 407 until it
+// is: an instance that is not connected or refuses it is not waited for.
+func (s *Service) awaitRoom(ctx context.Context, instance policy.Instance, rev int64) {
+	ctx, cancel := context.WithTimeout(ctx, roomWait)
+	defer cancel()
+	_, _ = s.store.AwaitInstance(ctx, instance, func(a store.InstanceAck, connected bool) bool {
+		return !connected || a.Ready >= rev || a.Rejected != ""
+	})
 }
 
 func (s *Service) newTask(c Caller, r TaskRequest) (policy.Task, error) {
