@@ -1,0 +1,63 @@
+package e2e
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"testing"
+)
+
+// envRole makes this test binary one of the programs below, so that a command
+// under exeat run can be an ordinary Go program.
+const envRole = "EXEAT_E2E_ROLE"
+
+func TestMain(m *testing.M) {
+	if role := os.Getenv(envRole); role != "" {
+		os.Exit(programs[role](os.Args[1:]))
+	}
+	os.Exit(m.Run())
+}
+
+var programs = map[string]func(args []string) int{
+	"get":  programGet,
+	"hold": programHold,
+}
+
+// programGet prints the status and body of a URL, by Go's default client and
+// whatever the environment says.
+func programGet(args []string) int {
+	resp, err := http.Get(args[0])
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer resp.Body.Close()
+	fmt.Println(resp.StatusCode)
+	if _, err := io.Copy(os.Stdout, resp.Body); err != nil {
+		return 1
+	}
+	return 0
+}
+
+// programHold says its process ID, then waits for SIGTERM and ends with 7, or
+// for the end of its input.
+func programHold([]string) int {
+	asked := make(chan os.Signal, 1)
+	signal.Notify(asked, syscall.SIGTERM)
+	fmt.Println(os.Getpid())
+	closed := make(chan struct{})
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		close(closed)
+	}()
+	select {
+	case <-asked:
+		fmt.Println("asked to end")
+		return 7
+	case <-closed:
+		return 0
+	}
+}
