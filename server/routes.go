@@ -36,6 +36,7 @@ func (s *Server) routes(local bool) *router {
 	b.taskRoutes()
 	b.grantRoutes()
 	b.catalogRoutes()
+	b.explainRoutes()
 	if local {
 		b.localRoutes()
 	}
