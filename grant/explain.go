@@ -113,3 +113,20 @@ func (s *Service) Decision(ctx context.Context, c Caller, id string) (audit.Reco
 	}
 	return d, nil
 }
+
+// ActsIn is the task that the caller proves to act in: that of its room, or
+// the one whose credential it sends. ErrProof when there is none.
+func (s *Service) ActsIn(c Caller) (policy.TaskID, error) {
+	if err := asAgent(c); err != nil {
+		return "", err
+	}
+	if c.TaskFromRoom != "" {
+		return c.TaskFromRoom, nil
+	}
+	for _, v := range s.index.Instance(c.Instance) {
+		if c.mayChange(v.Task) {
+			return v.Task.ID, nil
+		}
+	}
+	return "", ErrProof
+}

@@ -37,6 +37,7 @@ func (s *Server) routes(local bool) *router {
 	b.grantRoutes()
 	b.catalogRoutes()
 	b.explainRoutes()
+	b.mcpRoutes()
 	if local {
 		b.localRoutes()
 	}
