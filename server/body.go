@@ -67,10 +67,10 @@ func checkBody(w http.ResponseWriter, req *http.Request, rule bodyRule) (*http.R
 		if p := checkType(req); p != nil {
 			return nil, p
 		}
-		if p := scanJSON(body); p != nil {
+		if p := scanJSON(body, rule == bodyNulls); p != nil {
 			return nil, p
 		}
-	} else if rule == bodyRequired {
+	} else if rule >= bodyRequired {
 		return nil, problem(codeBodyMissing, "Send a JSON object as the body.")
 	}
 	// The body is here. net/http goes on reading to notice a caller that leaves,

@@ -38,7 +38,7 @@ func TestBadInputs(t *testing.T) {
 		"a wrong type":                   {"POST", "/v1/tasks", `{"type":["` + secret + `"]}`, nil, 422, "invalid_request", "type"},
 		"a number for a string":          {"POST", "/v1/tasks", `{"type":1e999}`, nil, 422, "invalid_request", ""},
 		"an array":                       {"POST", "/v1/tasks", `["` + secret + `"]`, nil, 422, "invalid_request", ""},
-		"null":                           {"POST", "/v1/tasks", `null`, nil, 422, "invalid_request", ""},
+		"null":                           {"POST", "/v1/tasks", `null`, nil, 400, "invalid_json", ""},
 		"a duration that is none":        {"POST", "/v1/tasks", `{"timeout":"` + secret + `"}`, nil, 422, "invalid_request", "timeout"},
 		"a duration below zero":          {"POST", "/v1/tasks", `{"timeout":"-5m"}`, nil, 422, "invalid_request", "timeout"},
 		"a timeout that is too long":     {"POST", "/v1/tasks", `{"timeout":"25h"}`, nil, 422, "invalid_request", "timeout"},
