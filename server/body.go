@@ -27,7 +27,9 @@ var single = [...]string{policy.HeaderTask, policy.HeaderTaskCredential, "Conten
 // headers that occur twice.
 func checkHeaders(req *http.Request) *Problem {
 	for name := range req.Header {
-		if mutates(req) && (name == "Origin" || strings.HasPrefix(name, "Sec-Fetch-")) {
+		// Node.js sends Sec-Fetch-Mode too; a browser always says more than that
+		// (Fetch Metadata Request Headers, section 2).
+		if mutates(req) && (name == "Origin" || strings.HasPrefix(name, "Sec-Fetch-") && name != "Sec-Fetch-Mode") {
 			return problem(codeBrowser, "A web page cannot change anything here; call the API from a program.")
 		}
 	}

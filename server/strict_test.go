@@ -52,6 +52,7 @@ func TestBadInputs(t *testing.T) {
 		"two content types":              {"POST", "/v1/tasks", `{}`, []string{"Content-Type", "text/plain"}, 400, "malformed_header", ""},
 		"a content encoding":             {"POST", "/v1/tasks", `{}`, []string{"Content-Encoding", "gzip"}, 415, "unsupported_media_type", ""},
 		"a browser's Origin":             {"POST", "/v1/tasks", `{}`, []string{"Origin", "https://evil.example"}, 403, "browser_request", ""},
+		"what Node.js sends":             {"POST", "/v1/tasks", `{}`, []string{"Sec-Fetch-Mode", "cors"}, 201, "", ""},
 		"a browser's Sec-Fetch-Site":     {"POST", "/v1/tasks", `{}`, []string{"Sec-Fetch-Site", "same-origin"}, 403, "browser_request", ""},
 		"two task credentials":           {"POST", "/v1/grants", `{}`, append([]string{"Exeat-Task-Credential", secret}, proof...), 400, "malformed_header", ""},
 		"an unknown query parameter":     {"GET", "/v1/sidecars?" + secret + "=1", "", nil, 422, "invalid_request", "query." + secret},
