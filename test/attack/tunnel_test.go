@@ -70,15 +70,9 @@ func TestTheAgentConnectsToWhatIsNoDestination(t *testing.T) {
 				want.check(t, r)
 				// With something that is neither TLS nor HTTP.
 				refused{http.StatusBadRequest, ""}.check(t, stack.Exchange(s.task.Tunnel(t, target), http.MethodGet, "SSH-2.0-x\r\n\r\n"))
-				// With TLS to that name, where it is one.
-				host := target[:strings.LastIndex(target, ":")]
-				if want == unknown {
-					conn, err := s.task.TLS(t, host, host, "http/1.1")
-					if err != nil {
-						t.Fatal(err)
-					}
-					want.check(t, stack.Exchange(conn, http.MethodGet, get(target, granted)))
-				}
+				// With TLS, to that name where it is one.
+				conn := s.inTLS(t, target)
+				want.check(t, stack.Exchange(conn, http.MethodGet, get(target, granted)))
 			})
 			if reached.Load() != 0 {
 				t.Error("it was reached")
@@ -117,29 +111,48 @@ func TestTheAgentConnectsToWhatIsNoDestination(t *testing.T) {
 		}
 	})
 	t.Run("bytes behind CONNECT", func(t *testing.T) { s.glued(t) })
-	t.Run("the granted call in clear text", func(t *testing.T) {
-		s.onlyControl(t, func() {
-			for _, authority := range []string{mirrorHost, mirrorHost + ":443"} {
-				for _, conn := range []net.Conn{s.task.Tunnel(t, mirrorHost+":443"), s.task.Tunnel(t, mirrorHost+":80")} {
-					r := stack.Exchange(conn, http.MethodGet, get(authority, granted))
-					if d := r.Denial(); r.Status < 400 || d.Reason != "unknown_destination" && d.Reason != "malformed_call" {
-						t.Errorf("answered %d %s", r.Status, r.Body)
-					}
-				}
-				h2 := stack.NewH2(t, s.task.Tunnel(t, mirrorHost+":443"))
-				for _, scheme := range []string{"http", "https"} {
-					if r := h2.Do(stack.Message{Headers: stack.Request(http.MethodGet, scheme, authority, granted)}); r.Err != nil || r.Status < 400 {
-						t.Errorf("HTTP/2: answered %d %s %v", r.Status, r.Body, r.Err)
-					}
-				}
-				// An absolute form that says https is clear text all the same.
-				absolute := get(authority, "https://"+authority+granted, stack.Field{Name: "Proxy-Authorization", Value: s.task.ProxyAuthorization()})
-				for _, conn := range []net.Conn{stack.Dial(t, s.sidecar.Proxy), s.task.Tunnel(t, mirrorHost+":443")} {
-					byAddress.check(t, stack.Exchange(conn, http.MethodGet, absolute))
+	t.Run("the granted call in clear text", func(t *testing.T) { s.inClear(t) })
+}
+
+// inClear makes the granted call without TLS, in every way there is.
+func (s *scene) inClear(t *testing.T) {
+	t.Helper()
+	s.onlyControl(t, func() {
+		for _, authority := range []string{mirrorHost, mirrorHost + ":443"} {
+			for _, conn := range []net.Conn{s.task.Tunnel(t, mirrorHost+":443"), s.task.Tunnel(t, mirrorHost+":80")} {
+				r := stack.Exchange(conn, http.MethodGet, get(authority, granted))
+				if d := r.Denial(); r.Status < 400 || d.Reason != "unknown_destination" && d.Reason != "malformed_call" {
+					t.Errorf("answered %d %s", r.Status, r.Body)
 				}
 			}
-		})
+			h2 := stack.NewH2(t, s.task.Tunnel(t, mirrorHost+":443"))
+			for _, scheme := range []string{"http", "https"} {
+				if r := h2.Do(stack.Message{Headers: stack.Request(http.MethodGet, scheme, authority, granted)}); r.Err != nil || r.Status < 400 {
+					t.Errorf("HTTP/2: answered %d %s %v", r.Status, r.Body, r.Err)
+				}
+			}
+			// An absolute form that says https is clear text all the same.
+			absolute := get(authority, "https://"+authority+granted, stack.Field{Name: "Proxy-Authorization", Value: s.task.ProxyAuthorization()})
+			for _, conn := range []net.Conn{stack.Dial(t, s.sidecar.Proxy), s.task.Tunnel(t, mirrorHost+":443")} {
+				refused{http.StatusBadRequest, "malformed_call"}.check(t, stack.Exchange(conn, http.MethodGet, absolute))
+			}
+		}
 	})
+}
+
+// inTLS speaks TLS in a tunnel to this very target. An address is no name to ask
+// for (RFC 6066 section 3), and clients send none then.
+func (s *scene) inTLS(t *testing.T, target string) net.Conn {
+	t.Helper()
+	host := target[:strings.LastIndex(target, ":")]
+	if strings.Trim(host, "0123456789abcdefx.:[]") == "" {
+		host = ""
+	}
+	conn := tls.Client(s.task.Tunnel(t, target), &tls.Config{ServerName: host, InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}})
+	if err := conn.Handshake(); err != nil {
+		t.Fatalf("TLS for %q in a tunnel to %s: %v", host, target, err)
+	}
+	return conn
 }
 
 // glued writes into a tunnel before anybody said that there is one. Envoy refuses
