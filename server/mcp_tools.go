@@ -11,7 +11,7 @@ import (
 type (
 	listToolInput  struct{}
 	listToolOutput struct {
-		Capabilities any `json:"capabilities"`
+		Capabilities []map[string]any `json:"capabilities"`
 	}
 	requestToolInput struct {
 		Capability string            `json:"capability"`
@@ -20,7 +20,7 @@ type (
 		Task       string            `json:"task,omitempty"`
 	}
 	grantToolOutput struct {
-		Grant any `json:"grant"`
+		Grant map[string]any `json:"grant"`
 	}
 	waitToolInput struct {
 		Grant string `json:"grant" jsonschema:"the grant's ID"`
@@ -30,7 +30,7 @@ type (
 		Task    string `json:"task,omitempty" jsonschema:"the task's ID; the one that you act in when absent"`
 	}
 	endToolOutput struct {
-		Receipt any `json:"receipt"`
+		Receipt map[string]any `json:"receipt"`
 	}
 	explainToolInput struct {
 		Decision string `json:"decision,omitempty" jsonschema:"the decision ID of a denied call"`
@@ -40,26 +40,37 @@ type (
 		Task     string `json:"task,omitempty" jsonschema:"within which task; the one that you act in when absent"`
 	}
 	explainToolOutput struct {
-		Recorded  any `json:"recorded,omitempty"`
-		Explained any `json:"explained,omitempty"`
+		Recorded  map[string]any `json:"recorded,omitempty"`
+		Explained map[string]any `json:"explained,omitempty"`
 	}
 )
 
-// answered is an answer in the HTTP API's form, or nothing with an error.
-func answered[T any](v T, err error) (any, error) {
+// answered is an answer in the HTTP API's form, or nothing with an error. It is
+// a map because a schema that is made of our types would tell of their fields in
+// Go, not of what is written.
+func answered(v any, err error) (map[string]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return v, nil
+	text, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]any{}
+	return out, json.Unmarshal(text, &out)
 }
 
 func (t tools) listCapabilities(context.Context, listToolInput) (listToolOutput, error) {
 	list, err := t.grants.Capabilities(t.caller, "")
-	capabilities := []Capability{}
+	out := listToolOutput{Capabilities: []map[string]any{}}
 	for _, c := range list.List {
-		capabilities = append(capabilities, wireCapability(c))
+		one, err := answered(wireCapability(c), nil)
+		if err != nil {
+			return out, err
+		}
+		out.Capabilities = append(out.Capabilities, one)
 	}
-	return listToolOutput{capabilities}, err
+	return out, err
 }
 
 // requestSchema is one branch for each capability that the caller may ask for,
