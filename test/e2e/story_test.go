@@ -133,7 +133,7 @@ func (s scene) forgeries(t *testing.T, k *stack.Task) {
 }
 
 // rounds is how often in a row the very next call must succeed.
-const rounds = 20
+const rounds = 12
 
 // everyGrantWorksAtOnce: the very next call, with a fresh grant in the same task
 // and with the first grant of a fresh task.
