@@ -169,6 +169,7 @@ func (e *encoder) next(next []policy.Next) {
 		e.b = append(e.b, '{')
 		e.text("action", n.Action)
 		e.text("capability", n.Capability)
+		e.text("approval", n.Approval)
 		if len(n.Params) > 0 {
 			e.key("params")
 			e.b = append(e.b, '{')

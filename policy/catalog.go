@@ -229,6 +229,7 @@ type Capability struct {
 	Params            map[string]v1alpha1.Param
 	Destination       *Destination
 	TTL, MaxTTL       time.Duration
+	Approval          *ApprovalRule // nil: nobody is asked
 
 	provider *v1alpha1.Provider // nil: no credential is put on the call
 	scope    map[string]template
