@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/exeat-dev/exeat/audit"
 	"github.com/exeat-dev/exeat/policy"
 	"github.com/exeat-dev/exeat/store"
 )
@@ -37,7 +38,33 @@ func (s *Service) End(ctx context.Context, c Caller, id policy.GrantID) (Status,
 	if v, err = changeable(c, v, err); err != nil {
 		return Status{}, Ending{}, err
 	}
+	if h := held(v, id); h != nil && h.Grant.State == policy.Pending {
+		return s.withdraw(ctx, v, h.Grant, c)
+	}
 	return s.endOne(ctx, v, id, policy.EndCompleted, c.Name)
+}
+
+// withdraw ends a request that people have not decided on, with all its grants.
+func (s *Service) withdraw(ctx context.Context, v *policy.TaskView, g policy.Grant, c Caller) (Status, Ending, error) {
+	asked, rev, err := s.store.ChangeApproval(ctx, g.Approval, func(asked store.Asked) (store.Asked, error) {
+		if s.undecided(asked) != nil {
+			return asked, policy.ErrEnded
+		}
+		return s.closed(asked, policy.ApprovalWithdrawn, policy.EndWithdrawn, c.Name, "")
+	})
+	if errors.Is(err, policy.ErrEnded) || errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrFull) {
+		return s.endOne(ctx, v, g.ID, policy.EndWithdrawn, c.Name) // decided meanwhile, or there is no space for more
+	}
+	if err != nil {
+		return Status{}, Ending{}, hide(err)
+	}
+	s.recordClosed(ctx, asked, rev, audit.ApprovalWithdrawn)
+	for _, ended := range asked.Grants {
+		if ended.ID == g.ID {
+			g = ended
+		}
+	}
+	return Status{Grant: g}, s.enforce(ctx, g.Instance, rev, accepted(g.Life), accepted(g.Life)), nil
 }
 
 // Revoke ends a grant on behalf of whoever may revoke what is its agent's.

@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"net"
 	"net/url"
 	"slices"
 	"strconv"
@@ -29,7 +28,7 @@ func (r *Resolved) Calls() []string {
 // origin is scheme, host and, unless it is the scheme's own, port.
 func (d *Destination) origin(host string) string {
 	if d.Plain && d.Port != 80 || !d.Plain && d.Port != 443 {
-		host = net.JoinHostPort(host, strconv.Itoa(int(d.Port)))
+		host += ":" + strconv.Itoa(int(d.Port)) // a DNS name, never an address
 	}
 	return d.Scheme() + "://" + host
 }

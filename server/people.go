@@ -7,6 +7,7 @@ import (
 
 	"github.com/exeat-dev/exeat/grant"
 	"github.com/exeat-dev/exeat/identity/oidc"
+	"github.com/exeat-dev/exeat/policy"
 )
 
 // tokenWords says what to do about a token that is not taken.
@@ -55,8 +56,8 @@ func (s *Server) personCaller(req *http.Request) (grant.Caller, *Problem) {
 		return grant.Caller{}, tokenProblem(err)
 	}
 	return grant.Caller{
-		Person: &grant.Person{Issuer: t.Issuer, Subject: t.Subject, Name: t.Name, Groups: t.Groups, AuthTime: t.AuthTime, ACR: t.ACR},
-		Rights: cat.Rights(t.Issuer, t.ClientID, t.Groups), Name: "person/" + t.Issuer + "/" + t.Subject,
+		Person: &grant.Person{Issuer: t.Issuer, Subject: t.Subject, Name: t.Name, ClientID: t.ClientID, Groups: t.Groups, AuthTime: t.AuthTime, ACR: t.ACR},
+		Rights: cat.Rights(t.Issuer, t.ClientID, t.Groups), Name: policy.PersonName(t.Issuer, t.Subject),
 	}, nil
 }
 

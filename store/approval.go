@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/exeat-dev/exeat/policy"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -43,10 +44,29 @@ type keptAsked struct {
 }
 
 // GetApproval reads through to etcd (linearizable), or ErrNotFound.
-func (s *Store) GetApproval(ctx context.Context, task policy.TaskID, id policy.ApprovalID) (Asked, error) {
-	k, err := s.readAsked(ctx, "get approval", task, id)
+func (s *Store) GetApproval(ctx context.Context, id policy.ApprovalID) (Asked, error) {
+	k, err := s.readAsked(ctx, "get approval", id)
 	return k.Asked, err
 }
+
+// taskOfApproval is as the index knows it; a request that the index does not
+// know yet is looked for.
+func (s *Store) taskOfApproval(ctx context.Context, op string, id policy.ApprovalID) (policy.TaskID, error) {
+	if task := s.index.TaskOfApproval(id); task != "" {
+		return task, nil
+	}
+	if err := s.index.fresh.awaitSince(ctx, time.Now()); err != nil {
+		return "", fmt.Errorf("%s: %w", op, err)
+	}
+	task := s.index.TaskOfApproval(id)
+	if task == "" {
+		return "", fmt.Errorf("%s: %w", op, ErrNotFound)
+	}
+	return task, nil
+}
+
+// tries of a change that others keep changing the ground of.
+const tries = 8
 
 // ChangeApproval applies fn to a request and its grants by compare-and-swap, all
 // of it in one transaction: it compares that nothing of it changed and, when a
@@ -54,10 +74,10 @@ func (s *Store) GetApproval(ctx context.Context, task policy.TaskID, id policy.A
 // grant was made and that the catalog in force is the one which fn put down as
 // the grant's. Its errors are those of ChangeGrant, ErrFull and fn's own, with
 // which what was read comes back. fn may run more than once.
-func (s *Store) ChangeApproval(ctx context.Context, task policy.TaskID, id policy.ApprovalID, fn func(Asked) (Asked, error)) (Asked, int64, error) {
+func (s *Store) ChangeApproval(ctx context.Context, id policy.ApprovalID, fn func(Asked) (Asked, error)) (Asked, int64, error) {
 	const op = "change approval"
-	for {
-		k, err := s.readAsked(ctx, op, task, id)
+	for range tries {
+		k, err := s.readAsked(ctx, op, id)
 		if err != nil {
 			return Asked{}, 0, err
 		}
@@ -74,6 +94,7 @@ func (s *Store) ChangeApproval(ctx context.Context, task policy.TaskID, id polic
 			return next, rev, err
 		}
 	}
+	return Asked{}, 0, fmt.Errorf("%s: %w", op, ErrConflict)
 }
 
 // clone keeps fn's hands off what is compared.
@@ -153,7 +174,11 @@ func (s *Store) become(ctx context.Context, op string, k keptAsked, next Asked, 
 
 // readAsked reads a request, its task and its grants. The grants' names are in
 // the request and never change, so that two reads do.
-func (s *Store) readAsked(ctx context.Context, op string, task policy.TaskID, id policy.ApprovalID) (k keptAsked, err error) {
+func (s *Store) readAsked(ctx context.Context, op string, id policy.ApprovalID) (k keptAsked, err error) {
+	task, err := s.taskOfApproval(ctx, op, id)
+	if err != nil {
+		return k, err
+	}
 	kvs, err := s.read(ctx, op, keyApproval(task, id))
 	if err != nil {
 		return k, err
