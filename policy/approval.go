@@ -292,7 +292,7 @@ func (a *Approval) narrows(v Vote) *VoteError {
 
 // Votes of one issuer count together: two issuers may know one person by two
 // names.
-func (a *Approval) deciding() []Vote {
+func (a Approval) deciding() []Vote {
 	var best []Vote
 	for _, v := range a.Votes {
 		var same []Vote
@@ -309,10 +309,10 @@ func (a *Approval) deciding() []Vote {
 }
 
 // Met reports whether enough people have approved.
-func (a *Approval) Met() bool { return a.Rule.Count > 0 && len(a.deciding()) >= a.Rule.Count }
+func (a Approval) Met() bool { return a.Rule.Count > 0 && len(a.deciding()) >= a.Rule.Count }
 
 // Given is how many people of one issuer have approved.
-func (a *Approval) Given() int { return len(a.deciding()) }
+func (a Approval) Given() int { return len(a.deciding()) }
 
 // Narrowed is an item as all approvers together leave it.
 func (a *Approval) Narrowed(i ApprovalItem) ApprovalItem {
@@ -355,7 +355,7 @@ type digestedItem struct {
 // resolved capability (calls, hosts, scope), parameters, agent, task, ttl, uses,
 // the approval rule and what is claimed. The request's own ID is in it, so that
 // one yes is never another's.
-func (a *Approval) Digest() string {
+func (a Approval) Digest() string {
 	form := digestedRequest{
 		Form: "exeat.dev/request/1", ID: a.ID, Agent: a.Agent, Owner: a.Owner, Instance: a.Instance, Task: a.Task,
 		RequestedBy: a.RequestedBy, StartedBy: a.StartedBy, Type: a.Type, Purpose: a.Purpose, Context: a.Context, Rule: a.Rule,
