@@ -198,4 +198,8 @@ type Next struct {
 	Action     string            `json:"action"`
 	Capability string            `json:"capability,omitempty"`
 	Params     map[string]string `json:"params,omitempty"`
+	// Approval is the request that people decide on, Address where its grant is
+	// read and waited for.
+	Approval string `json:"approval,omitempty"`
+	Address  string `json:"address,omitempty"`
 }

@@ -22,6 +22,7 @@ type Catalog struct {
 	byHost       map[hostPort]*Destination
 	providers    map[string]*v1alpha1.Provider
 	capabilities map[string]*Capability
+	access       []*access
 }
 
 type hostPort struct {
@@ -227,6 +228,7 @@ type Capability struct {
 	Params            map[string]v1alpha1.Param
 	Destination       *Destination
 	TTL, MaxTTL       time.Duration
+	Approval          *ApprovalRule // nil: nobody is asked
 
 	provider *v1alpha1.Provider // nil: no credential is put on the call
 	scope    map[string]template

@@ -17,6 +17,8 @@ const (
 	prefixBucket   = root + "bucket/"
 	prefixElection = root + "election/"
 
+	prefixApproval = root + "approval/"
+
 	keyCatalog       = prefixState + "catalog"
 	keyEpoch         = prefixState + "epoch"
 	prefixTask       = prefixState + "task/"
@@ -50,6 +52,10 @@ func keyCredentials(t policy.TaskID) string { return join(prefixCredential, stri
 func keyCut(t policy.TaskID, destination string) string {
 	return join(prefixCut, string(t), destination)
 }
+func keyApproval(t policy.TaskID, a policy.ApprovalID) string {
+	return join(prefixApproval, string(t), string(a))
+}
+func keyApprovals(t policy.TaskID) string    { return join(prefixApproval, string(t), "") }
 func keyCuts(t policy.TaskID) string         { return join(prefixCut, string(t), "") }
 func keyFloor(s policy.Scope) string         { return join(prefixFloor, string(s.Kind), s.Name) }
 func keyBeat(replica string) string          { return join(prefixBeat, replica) }
