@@ -23,6 +23,7 @@ const (
 	prefixGrant      = prefixState + "grant/"
 	prefixCredential = prefixState + "credential/"
 	prefixCut        = prefixState + "cut/"
+	prefixTouch      = prefixState + "touch/"
 	prefixFloor      = prefixState + "floor/"
 	prefixBeat       = prefixState + "beat/"
 )
@@ -50,6 +51,10 @@ func keyCredentials(t policy.TaskID) string { return join(prefixCredential, stri
 func keyCut(t policy.TaskID, destination string) string {
 	return join(prefixCut, string(t), destination)
 }
+func keyTouch(t policy.TaskID, touch policy.Touch) string {
+	return join(prefixTouch, string(t), touch.Destination, string(touch.Sensitivity))
+}
+func keyTouches(t policy.TaskID) string      { return join(prefixTouch, string(t), "") }
 func keyCuts(t policy.TaskID) string         { return join(prefixCut, string(t), "") }
 func keyFloor(s policy.Scope) string         { return join(prefixFloor, string(s.Kind), s.Name) }
 func keyBeat(replica string) string          { return join(prefixBeat, replica) }
