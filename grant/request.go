@@ -30,7 +30,7 @@ const (
 // credential cannot be minted is ended, and the Status says why.
 func (s *Service) Request(ctx context.Context, c Caller, r Request, wait time.Duration) (Status, error) {
 	began := s.store.Now()
-	g, err := s.issue(ctx, c, r)
+	g, err := s.issue(ctx, c, r, new(history))
 	s.metrics.requests.WithLabelValues(resultOf(err)).Inc()
 	if err != nil {
 		return Status{}, err
@@ -51,7 +51,7 @@ func (*Service) unseen(g policy.Grant) Status {
 }
 
 // issue writes the grant, or says why there is none.
-func (s *Service) issue(ctx context.Context, c Caller, r Request) (policy.Grant, error) {
+func (s *Service) issue(ctx context.Context, c Caller, r Request, h *history) (policy.Grant, error) {
 	if err := asAgent(c); err != nil {
 		return policy.Grant{}, err
 	}
@@ -63,9 +63,12 @@ func (s *Service) issue(ctx context.Context, c Caller, r Request) (policy.Grant,
 		if v, err = changeable(c, v, err); err != nil {
 			return policy.Grant{}, err
 		}
-		g, err := s.decide(cat, v, r)
+		g, err := s.decide(ctx, cat, v, r, h)
 		if err != nil {
 			s.recordRefusal(ctx, cat, v.Task, r, err, c.Name)
+			return policy.Grant{}, err
+		}
+		if err := s.noteHeld(ctx, cat, g); err != nil {
 			return policy.Grant{}, err
 		}
 		rev, err := s.store.CreateGrants(ctx, seen, g)
@@ -96,7 +99,7 @@ func (s *Service) movedOn(ctx context.Context, v *policy.TaskView, cat *policy.C
 }
 
 // decide makes the grant that r would be under cat.
-func (s *Service) decide(cat *policy.Catalog, v *policy.TaskView, r Request) (policy.Grant, error) {
+func (s *Service) decide(ctx context.Context, cat *policy.Catalog, v *policy.TaskView, r Request, h *history) (policy.Grant, error) {
 	if cat == nil {
 		return policy.Grant{}, ErrNoCatalog
 	}
@@ -115,7 +118,14 @@ func (s *Service) decide(cat *policy.Catalog, v *policy.TaskView, r Request) (po
 	if err != nil {
 		return policy.Grant{}, err
 	}
-	life, err := s.lifeOf(now, resolved.Capability, v.Task, r.TTL)
+	ttl, err := resolved.Capability.Lifetime(r.TTL)
+	if err != nil {
+		return policy.Grant{}, err
+	}
+	if ttl, err = s.judge(ctx, cat, v, policy.Ask{Agent: agent, Task: &v.Task, Resolved: resolved, TTL: ttl}, h); err != nil {
+		return policy.Grant{}, err
+	}
+	life, err := lifeOf(now, v.Task, ttl)
 	return policy.Grant{
 		ID: policy.GrantID(newID("g_")), Task: v.Task.ID, Agent: agent.Name, Owner: agent.OwnerGroups,
 		Instance: v.Task.Instance, Capability: resolved.Capability.Name, Params: resolved.Params,
@@ -126,13 +136,10 @@ func (s *Service) decide(cat *policy.Catalog, v *policy.TaskView, r Request) (po
 // minTTL of a grant: with less, its end at a whole second could be now.
 const minTTL = time.Second
 
-// lifeOf begins a grant's life. More than the capability allows is refused
-// rather than cut: the agent must know how long it may work.
-func (*Service) lifeOf(now time.Time, c *policy.Capability, t policy.Task, asked time.Duration) (policy.Life, error) {
-	ttl, err := c.Lifetime(asked)
-	if err != nil {
-		return policy.Life{}, err
-	}
+// lifeOf begins a grant's life. More than the capability allows was refused
+// rather than cut: the agent must know how long it may work. What a policy cut
+// it is told by the grant.
+func lifeOf(now time.Time, t policy.Task, ttl time.Duration) (policy.Life, error) {
 	if ttl < minTTL {
 		return policy.Life{}, &policy.RequestError{Code: policy.CodeParamNotAllowed, Field: "ttl", Message: "ttl must be at least " + minTTL.String()}
 	}
