@@ -188,6 +188,8 @@ type Decision struct {
 	Held *Held
 	// Next lists what the agent may ask for that would cover the call.
 	Next []Next
+	// Policy is the rule that denied with the reason PolicyDenied, else nil.
+	Policy *CallRule
 }
 
 // Allowed reports whether the call may leave.

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/exeat-dev/exeat/api/v1alpha1"
 	"github.com/exeat-dev/exeat/policy"
 	"github.com/exeat-dev/exeat/store/record"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -85,7 +86,7 @@ func (st *state) apply(d *delta, ev *clientv3.Event) {
 	}
 }
 
-// applyOfTask takes in a change below task/, grant/, credential/ or cut/.
+// applyOfTask takes in a change below task/, grant/, credential/, cut/ or touch/.
 func (st *state) applyOfTask(d *delta, key string, kv *mvccpb.KeyValue, gone bool) {
 	if n := names(key, prefixTask, 1); n != nil {
 		st.applyTask(st.touch(d, n[0], kv), kv, gone)
@@ -99,6 +100,8 @@ func (st *state) applyOfTask(d *delta, key string, kv *mvccpb.KeyValue, gone boo
 			rev = 0
 		}
 		st.touch(d, n[0], kv).cut(intern(n[1]), rev)
+	} else if n := names(key, prefixTouch, 3); n != nil {
+		st.touch(d, n[0], kv).reached(policy.Touch{Destination: intern(n[1]), Sensitivity: v1alpha1.Sensitivity(intern(n[2]))}, gone)
 	}
 }
 
@@ -155,7 +158,10 @@ func (st *state) applyGrant(e *entry, id policy.GrantID, kv *mvccpb.KeyValue, go
 		h.hold(nil)
 		return
 	}
-	h.hold(&policy.Held{Grant: g, MadeAt: kv.CreateRevision, ChangedAt: kv.ModRevision, Floors: st.floors.over(g), Resolved: st.resolve.resolve(g)})
+	h.hold(&policy.Held{
+		Grant: g, MadeAt: kv.CreateRevision, ChangedAt: kv.ModRevision, Floors: st.floors.over(g),
+		Resolved: st.resolve.resolve(g), Ground: new(policy.Ground),
+	})
 	if _, ok := st.grants.get(id); !ok {
 		st.grants.add(id, e)
 	}
