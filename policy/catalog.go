@@ -167,6 +167,7 @@ type Agent struct {
 	OwnerGroups               []string
 	Contact, Environment      string
 	eligible                  []Eligible // in order of the capabilities' names
+	onCall                    []*Destination
 }
 
 // Eligible is a capability that an agent may ask for.
@@ -231,6 +232,7 @@ type Capability struct {
 	Destination       *Destination
 	TTL, MaxTTL       time.Duration
 	Approval          *ApprovalRule // nil: nobody is asked
+	OnCall            bool          // a call may ask for it by being made
 
 	provider *v1alpha1.Provider // nil: no credential is put on the call
 	scope    map[string]template

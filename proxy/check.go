@@ -35,6 +35,8 @@ type check struct {
 	own *policy.Touch
 	// refused: the peer is an agent itself, and learns nothing at all.
 	refused bool
+	// asked: the call has asked for a grant by being made.
+	asked bool
 }
 
 // Check answers one ext_authz request (envoy.service.auth.v3). A call is
@@ -86,32 +88,36 @@ func (s *Server) afterPanic(ctx context.Context, c *check) (resp *authv3.CheckRe
 }
 
 // run is the order of a call: fresh, decided, credential, record, last look. A
-// call that reaches what its task has not reached before is judged, that is made
-// durable, and it is judged again.
+// call that something must precede, such as making durable what it is the first
+// to reach, is judged, that is done, and it is judged again.
 func (s *Server) run(ctx context.Context, c *check, req *authv3.CheckRequest) (*authv3.CheckResponse, error) {
-	for range touchAttempts {
-		resp, untouched, err := s.once(ctx, c, req)
-		if untouched == nil {
+	for range judgeAttempts {
+		resp, before, err := s.once(ctx, c, req)
+		if before == nil {
 			return resp, err
 		}
-		if !s.touch(ctx, c, *untouched) {
+		if !before(ctx) {
 			break
 		}
 	}
 	return s.deny(ctx, c, policy.StateStale)
 }
 
-// once answers on the state as it is; or, with no answer, says what must be
-// durable first.
-func (s *Server) once(ctx context.Context, c *check, req *authv3.CheckRequest) (*authv3.CheckResponse, *policy.Touch, error) {
+// judgeAttempts bounds how often a call is judged: once more for its touch, for
+// the grant that it asks for, and for another that came to cover it meanwhile.
+const judgeAttempts = 4
+
+// once answers on the state as it is; or, with no answer, gives what must be
+// done first, which reports whether it was. No check counts as running then.
+func (s *Server) once(ctx context.Context, c *check, req *authv3.CheckRequest) (*authv3.CheckResponse, func(context.Context) bool, error) {
 	fresh := s.index.Fresh(ctx)
 	defer s.index.Begin().Done()
 
 	c.now = s.now()
 	c.revision, c.catalog = s.index.Revision(), s.index.Catalog()
 	c.decision = s.judge(ctx, c, req)
-	if t := c.untouched(); t != nil && fresh {
-		return nil, t, nil
+	if before := s.before(c); before != nil && fresh {
+		return nil, before, nil
 	}
 	var resp *authv3.CheckResponse
 	var err error
@@ -124,6 +130,17 @@ func (s *Server) once(ctx context.Context, c *check, req *authv3.CheckRequest) (
 		resp, err = s.allow(ctx, c, req)
 	}
 	return resp, nil, err
+}
+
+// before is what must be done before the call can be answered; nil for nothing.
+func (s *Server) before(c *check) func(context.Context) bool {
+	if t := c.untouched(); t != nil {
+		return func(ctx context.Context) bool { return s.touch(ctx, c, *t) }
+	}
+	if n, ok := s.onCall(c); ok {
+		return func(ctx context.Context) bool { return s.request(ctx, c, n) }
+	}
+	return nil
 }
 
 // judge finds out who calls for what, and decides.

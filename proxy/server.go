@@ -67,6 +67,8 @@ type Config struct {
 	// such calls are denied. Tallies tells what tasks have sent; may be nil.
 	Touches Touches
 	Tallies Tallies
+	// Requester may be nil: then no call asks for a grant by being made.
+	Requester Requester
 	// MaxChecks bounds the checks that run at once; more are denied at once as
 	// overloaded. 4096 when zero.
 	MaxChecks int
@@ -84,6 +86,7 @@ type Server struct {
 	credentials Credentials
 	audit       Recorder
 	touches     Touches
+	requester   Requester
 	tallies     Tallies
 	metrics     *metrics
 	log         *slog.Logger
@@ -104,7 +107,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{
 		index: cfg.Index, now: cfg.Now, credentials: cfg.Credentials, audit: cfg.Audit,
-		touches: cfg.Touches, tallies: cfg.Tallies, metrics: m, log: cfg.Log, peer: identity.PeerID,
+		touches: cfg.Touches, requester: cfg.Requester, tallies: cfg.Tallies, metrics: m, log: cfg.Log, peer: identity.PeerID,
 	}
 	if s.log == nil {
 		s.log = slog.Default()

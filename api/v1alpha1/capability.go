@@ -19,7 +19,10 @@ type CapabilitySpec struct {
 	Calls       []CallRule       `json:"calls"`
 	Credential  *CredentialRef   `json:"credential,omitempty"`
 	Limits      Limits           `json:"limits,omitempty"`
-	Approval    *Approval        `json:"approval,omitempty"`
+	// OnCall: the first call of an eligible agent that it would cover asks for
+	// it. For low risk without approval only.
+	OnCall   bool      `json:"onCall,omitempty"`
+	Approval *Approval `json:"approval,omitempty"`
 }
 
 // Approval says what people must approve each grant of a capability.
