@@ -21,7 +21,7 @@ func Decide(cat *Catalog, agent *Agent, view *TaskView, call *Call, now time.Tim
 		d.Next = cat.Suggest(agent, call)
 	}
 	if d.Reason == ApprovalPending && d.Held != nil {
-		d.Next = awaiting(&d.Held.Grant)
+		d.Next = Awaiting(&d.Held.Grant)
 	}
 	return d
 }

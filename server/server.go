@@ -39,6 +39,9 @@ type Config struct {
 	Enroller Enroller
 	// People verifies who people are; one with the system's roots when nil.
 	People *oidc.Verifier
+	// Terminal is where codes are shown that approve on the operator's socket:
+	// this process's own, which no agent reads. nil: nothing is approved there.
+	Terminal io.Writer
 	// TrustDomain whose identities are served, such as exeat.local.
 	TrustDomain string
 	Registry    prometheus.Registerer
@@ -52,6 +55,7 @@ type Server struct {
 	issuer   Issuer
 	enroller Enroller
 	people   *oidc.Verifier
+	codes    *codes
 	domain   string
 	log      *slog.Logger
 	requests *prometheus.CounterVec
@@ -79,7 +83,7 @@ func New(cfg Config) (*Server, error) {
 		cfg.People = oidc.NewVerifier(nil, cfg.Store.Now)
 	}
 	s := &Server{
-		people: cfg.People,
+		people: cfg.People, codes: newCodes(cfg.Terminal, cfg.Store.Now),
 		grants: cfg.Grants, index: cfg.Store.Index(), issuer: cfg.Issuer, enroller: cfg.Enroller,
 		domain: cfg.TrustDomain, log: cfg.Log, attempts: cfg.Store.Bucket("attempt"), now: cfg.Store.Now,
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -147,6 +151,7 @@ func (s *Server) admit(w http.ResponseWriter, req *http.Request, r *router, rout
 	if p != nil {
 		return p
 	}
+	req = route.listed(req)
 	if len(req.Header.Values(headerKey)) > 0 && mutates(req) && !route.public {
 		return s.once(w, req, r, route, callerOf(req.Context()))
 	}
