@@ -23,6 +23,7 @@ type Catalog struct {
 	byHost       map[hostPort]*Destination
 	providers    map[string]*v1alpha1.Provider
 	capabilities map[string]*Capability
+	access       []*access
 	rego         *rego.Engine
 }
 
@@ -165,7 +166,6 @@ type Agent struct {
 	Name, SPIFFEID, SidecarID string
 	OwnerGroups               []string
 	Contact, Environment      string
-	TaskRequired              bool
 	eligible                  []Eligible // in order of the capabilities' names
 }
 
@@ -230,6 +230,7 @@ type Capability struct {
 	Params            map[string]v1alpha1.Param
 	Destination       *Destination
 	TTL, MaxTTL       time.Duration
+	Approval          *ApprovalRule // nil: nobody is asked
 
 	provider *v1alpha1.Provider // nil: no credential is put on the call
 	scope    map[string]template

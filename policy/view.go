@@ -54,6 +54,9 @@ type Held struct {
 	Grant Grant
 	// MadeAt is the store revision at which the grant was made.
 	MadeAt int64
+	// ChangedAt is that of the last change of its record, such as becoming
+	// active: what is ready for it has applied that one.
+	ChangedAt int64
 	// Floors of every scope that the grant is under. None is a defect, and so
 	// reads as ended.
 	Floors []*Floor

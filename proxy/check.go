@@ -85,8 +85,9 @@ func (s *Server) afterPanic(ctx context.Context, c *check) (resp *authv3.CheckRe
 	return s.deny(ctx, c, policy.Internal)
 }
 
-// run is the order of DESIGN section 3. A call that reaches what its task has
-// not reached before is judged, that is made durable, and it is judged again.
+// run is the order of a call: fresh, decided, credential, record, last look. A
+// call that reaches what its task has not reached before is judged, that is made
+// durable, and it is judged again.
 func (s *Server) run(ctx context.Context, c *check, req *authv3.CheckRequest) (*authv3.CheckResponse, error) {
 	for range touchAttempts {
 		resp, untouched, err := s.once(ctx, c, req)
@@ -225,7 +226,7 @@ func (c *check) served(held *policy.Held) bool {
 func (s *Server) allow(ctx context.Context, c *check, req *authv3.CheckRequest) (*authv3.CheckResponse, error) {
 	headers, err := s.credentials.Apply(ctx, c.decision.Held, &c.call)
 	if err != nil {
-		return s.deny(ctx, c, policy.CredentialUnavailable)
+		return s.deny(ctx, c, s.lacking(ctx, c))
 	}
 	limit, ok := timeLimit(c.call.At, c.until(), c.timeout, c.hasTimeout)
 	if !ok {
@@ -243,6 +244,15 @@ func (s *Server) allow(ctx context.Context, c *check, req *authv3.CheckRequest) 
 	}
 	s.metrics.decided(c, s.now())
 	return answer(ctx, resp)
+}
+
+// lacking is why there is no credential: it goes with its grant, which may have
+// ended since it was decided on.
+func (s *Server) lacking(ctx context.Context, c *check) policy.Reason {
+	if reason := s.lastLook(ctx, c); reason != policy.Allowed {
+		return reason
+	}
+	return policy.CredentialUnavailable
 }
 
 // until is when the call's time is over: the grant's end or its task's.

@@ -7,10 +7,12 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/exeat-dev/exeat/grant"
+	"github.com/exeat-dev/exeat/identity/oidc"
 	"github.com/exeat-dev/exeat/store"
 )
 
@@ -35,6 +37,8 @@ type Config struct {
 	Issuer Issuer
 	// Enroller may be nil: then sidecars cannot be enrolled here.
 	Enroller Enroller
+	// People verifies who people are; one with the system's roots when nil.
+	People *oidc.Verifier
 	// TrustDomain whose identities are served, such as exeat.local.
 	TrustDomain string
 	Registry    prometheus.Registerer
@@ -47,9 +51,12 @@ type Server struct {
 	index    *store.Index
 	issuer   Issuer
 	enroller Enroller
+	people   *oidc.Verifier
 	domain   string
 	log      *slog.Logger
 	requests *prometheus.CounterVec
+	attempts *store.Bucket // by who asks and their key
+	now      func() time.Time
 	public   http.Handler
 	local    http.Handler
 	// draining is done once the server stops: long polls then answer at once.
@@ -68,9 +75,13 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Registry == nil {
 		cfg.Registry = prometheus.NewRegistry()
 	}
+	if cfg.People == nil {
+		cfg.People = oidc.NewVerifier(nil, cfg.Store.Now)
+	}
 	s := &Server{
+		people: cfg.People,
 		grants: cfg.Grants, index: cfg.Store.Index(), issuer: cfg.Issuer, enroller: cfg.Enroller,
-		domain: cfg.TrustDomain, log: cfg.Log,
+		domain: cfg.TrustDomain, log: cfg.Log, attempts: cfg.Store.Bucket("attempt"), now: cfg.Store.Now,
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "exeat_api_requests_total", Help: "Requests to the HTTP API by route and status.",
 		}, []string{"route", "code"}),
@@ -79,7 +90,7 @@ func New(cfg Config) (*Server, error) {
 	if err := cfg.Registry.Register(s.requests); err != nil {
 		return nil, err
 	}
-	s.public = s.front(s.routes(false), s.peerCaller)
+	s.public = s.front(s.routes(false), s.apiCaller)
 	s.local = s.front(s.routes(true), s.localCaller)
 	return s, nil
 }
@@ -124,6 +135,9 @@ func (s *Server) admit(w http.ResponseWriter, req *http.Request, r *router, rout
 		if p != nil {
 			return p
 		}
+		if p := route.mayCall(c); p != nil {
+			return p
+		}
 		req = req.WithContext(context.WithValue(req.Context(), callerKey{}, c))
 	}
 	if p := checkQuery(req); p != nil {
@@ -132,6 +146,9 @@ func (s *Server) admit(w http.ResponseWriter, req *http.Request, r *router, rout
 	req, p := checkBody(w, req, route.body)
 	if p != nil {
 		return p
+	}
+	if len(req.Header.Values(headerKey)) > 0 && mutates(req) && !route.public {
+		return s.once(w, req, r, route, callerOf(req.Context()))
 	}
 	r.mux.ServeHTTP(w, req)
 	return nil

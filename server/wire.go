@@ -130,6 +130,8 @@ type Next struct {
 	Action     string            `json:"action"`
 	Capability string            `json:"capability,omitempty"`
 	Params     map[string]string `json:"params,omitempty"`
+	Approval   string            `json:"approval,omitempty"`
+	Address    string            `json:"address,omitempty"`
 }
 
 // Sidecar is a connected sidecar and how far its configuration is.
@@ -208,9 +210,7 @@ func wireDenial(d audit.Denial) Denial {
 		N: d.N, Decision: d.ID, Time: d.Time.UTC(), Reason: d.Reason.String(), Retry: string(d.Reason.Retry()),
 		Method: d.Method, URL: d.URL, Destination: d.Destination, Capability: d.Capability,
 	}
-	for _, n := range d.Next {
-		out.Next = append(out.Next, Next(n))
-	}
+	out.Next = wireNext(d.Next)
 	return out
 }
 

@@ -17,6 +17,8 @@ const (
 	prefixBucket   = root + "bucket/"
 	prefixElection = root + "election/"
 
+	prefixApproval = root + "approval/"
+
 	keyCatalog       = prefixState + "catalog"
 	keyEpoch         = prefixState + "epoch"
 	prefixTask       = prefixState + "task/"
@@ -51,6 +53,10 @@ func keyCredentials(t policy.TaskID) string { return join(prefixCredential, stri
 func keyCut(t policy.TaskID, destination string) string {
 	return join(prefixCut, string(t), destination)
 }
+func keyApproval(t policy.TaskID, a policy.ApprovalID) string {
+	return join(prefixApproval, string(t), string(a))
+}
+func keyApprovals(t policy.TaskID) string { return join(prefixApproval, string(t), "") }
 func keyTouch(t policy.TaskID, touch policy.Touch) string {
 	return join(prefixTouch, string(t), touch.Destination, string(touch.Sensitivity))
 }

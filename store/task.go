@@ -130,6 +130,7 @@ func (s *Store) DropTask(ctx context.Context, id policy.TaskID) error {
 		clientv3.OpDelete(keyGrants(id), clientv3.WithPrefix()),
 		clientv3.OpDelete(keyCredentials(id), clientv3.WithPrefix()),
 		clientv3.OpDelete(keyCuts(id), clientv3.WithPrefix()),
+		clientv3.OpDelete(keyApprovals(id), clientv3.WithPrefix()),
 		clientv3.OpDelete(keyTouches(id), clientv3.WithPrefix()),
 		clientv3.OpDelete(keyFloor(policy.Scope{Kind: policy.ScopeTask, Name: string(id)})))
 	if err == nil && !ok {
