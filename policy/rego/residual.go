@@ -54,7 +54,7 @@ func (g *Ground) Call(ctx context.Context, in *CallInput) Verdict {
 	if r.verdict != nil {
 		return *r.verdict
 	}
-	input := in.over(g.fields)
+	input := in.over(g.fields, func(path ...string) bool { return e.uses(path) })
 	if r.query != nil {
 		if out, err := r.query.run(ctx, input); err == nil {
 			return e.verdict(out)
