@@ -67,7 +67,7 @@ func TestRatesLookBack(t *testing.T) {
 	var r rates
 	r.init()
 	for _, ago := range []time.Duration{30 * time.Hour, 23 * time.Hour, 50 * time.Minute, 59 * time.Second, 0} {
-		r.add(noon.Add(-ago))
+		r.add(noon.Add(-ago), 1)
 	}
 	if m, h, d := r.counts(noon); m != 2 || h != 3 || d != 4 {
 		t.Errorf("got %d, %d, %d", m, h, d)

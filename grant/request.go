@@ -45,7 +45,7 @@ const MaxTogether = 16
 // When one of them needs approval, people decide on all of them together.
 func (s *Service) RequestAll(ctx context.Context, c Caller, rs []Request, wait time.Duration) ([]Status, error) {
 	began := s.store.Now()
-	gs, err := s.issue(ctx, c, rs, new(history))
+	gs, err := s.issue(ctx, c, rs, &history{requests: len(rs)})
 	if err != nil {
 		s.metrics.requests.WithLabelValues(resultOf(err)).Inc()
 		return nil, err

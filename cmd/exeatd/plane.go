@@ -177,8 +177,12 @@ func (p *plane) openSidecarServices(context.Context) error {
 }
 
 func (p *plane) openCatalog(context.Context) (err error) {
+	policies, err := openBundle(p.options, p.log)
+	if err != nil {
+		return err
+	}
 	p.publisher, err = catalog.NewPublisher(catalog.PublisherConfig{
-		Dir: p.options.catalog, Secrets: p.options.secrets, Store: p.store, Lead: p.store.Lead,
+		Dir: p.options.catalog, Secrets: p.options.secrets, Policies: policies, Store: p.store, Lead: p.store.Lead,
 		Registry: p.registry, Clock: p.store.Now, Log: p.log,
 	})
 	return err
