@@ -228,6 +228,7 @@ type Capability struct {
 	Params            map[string]v1alpha1.Param
 	Destination       *Destination
 	TTL, MaxTTL       time.Duration
+	Limits            Limits
 
 	provider *v1alpha1.Provider // nil: no credential is put on the call
 	scope    map[string]template
@@ -270,11 +271,12 @@ const (
 	CodeUnknownParam      = "unknown_param"
 	CodeParamNotAllowed   = "param_not_allowed"
 	CodeTTLTooLong        = "ttl_too_long"
+	CodeTooManyUses       = "too_many_uses"
 )
 
 // RequestError says what is wrong with a request for a grant. It never holds a value.
 type RequestError struct {
-	Code    string // unknown_capability | not_eligible | missing_param | unknown_param | param_not_allowed | ttl_too_long
+	Code    string // unknown_capability | not_eligible | missing_param | unknown_param | param_not_allowed | ttl_too_long | too_many_uses
 	Field   string // such as params.ticket
 	Message string // what would be right
 }

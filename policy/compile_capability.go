@@ -43,6 +43,7 @@ func (c *compiler) capability(in *v1alpha1.Capability) {
 	p.out.Destination = c.cat.destinations[s.Destination]
 	p.grades(s)
 	p.limits(s.Limits)
+	p.uses(s.Limits)
 	p.parameters()
 	p.calls(s.Calls)
 	p.credential(s.Credential)

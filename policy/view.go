@@ -62,6 +62,8 @@ type Held struct {
 	Resolved *Resolved
 	// Credential is sealed; nil until it was minted.
 	Credential *SealedCredential
+	// Use is what was used of it, as far as this replica knows.
+	Use Use
 }
 
 // SealedCredential is what the store holds for a grant: only role authz opens it.
@@ -91,6 +93,6 @@ type TaskView struct {
 	// Cuts holds, per destination, the store revision of its last cut; streams
 	// of the chain that was built under an older one are to be cut.
 	Cuts map[string]int64
-	// Revision is the store revision of the last change to any of this.
+	// Revision is the store revision of the last change to any of this but uses.
 	Revision int64
 }

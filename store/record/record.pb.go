@@ -287,19 +287,23 @@ func (x *Task) GetCredential() string {
 
 // Grant is at grant/<task>/<id>. The key's create revision is when it was made.
 type Grant struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
-	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
-	Task          string                 `protobuf:"bytes,3,opt,name=task,proto3" json:"task,omitempty"`
-	Agent         string                 `protobuf:"bytes,4,opt,name=agent,proto3" json:"agent,omitempty"`
-	Owner         []string               `protobuf:"bytes,5,rep,name=owner,proto3" json:"owner,omitempty"`
-	Instance      string                 `protobuf:"bytes,6,opt,name=instance,proto3" json:"instance,omitempty"`
-	Capability    string                 `protobuf:"bytes,7,opt,name=capability,proto3" json:"capability,omitempty"`
-	Params        map[string]string      `protobuf:"bytes,8,rep,name=params,proto3" json:"params,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	Destination   string                 `protobuf:"bytes,9,opt,name=destination,proto3" json:"destination,omitempty"`
-	Life          *Life                  `protobuf:"bytes,10,opt,name=life,proto3" json:"life,omitempty"`
-	Digest        string                 `protobuf:"bytes,11,opt,name=digest,proto3" json:"digest,omitempty"`
-	Catalog       string                 `protobuf:"bytes,12,opt,name=catalog,proto3" json:"catalog,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Version     uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Id          string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	Task        string                 `protobuf:"bytes,3,opt,name=task,proto3" json:"task,omitempty"`
+	Agent       string                 `protobuf:"bytes,4,opt,name=agent,proto3" json:"agent,omitempty"`
+	Owner       []string               `protobuf:"bytes,5,rep,name=owner,proto3" json:"owner,omitempty"`
+	Instance    string                 `protobuf:"bytes,6,opt,name=instance,proto3" json:"instance,omitempty"`
+	Capability  string                 `protobuf:"bytes,7,opt,name=capability,proto3" json:"capability,omitempty"`
+	Params      map[string]string      `protobuf:"bytes,8,rep,name=params,proto3" json:"params,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Destination string                 `protobuf:"bytes,9,opt,name=destination,proto3" json:"destination,omitempty"`
+	Life        *Life                  `protobuf:"bytes,10,opt,name=life,proto3" json:"life,omitempty"`
+	Digest      string                 `protobuf:"bytes,11,opt,name=digest,proto3" json:"digest,omitempty"`
+	Catalog     string                 `protobuf:"bytes,12,opt,name=catalog,proto3" json:"catalog,omitempty"`
+	// max_uses is how many calls it authorises; 0: any number.
+	MaxUses int64 `protobuf:"varint,30,opt,name=max_uses,json=maxUses,proto3" json:"max_uses,omitempty"`
+	// chain holds the grants that it descends from, the root first.
+	Chain         []string `protobuf:"bytes,31,rep,name=chain,proto3" json:"chain,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -418,6 +422,228 @@ func (x *Grant) GetCatalog() string {
 	return ""
 }
 
+func (x *Grant) GetMaxUses() int64 {
+	if x != nil {
+		return x.MaxUses
+	}
+	return 0
+}
+
+func (x *Grant) GetChain() []string {
+	if x != nil {
+		return x.Chain
+	}
+	return nil
+}
+
+// Use is at use/<task>/<grant>: what was used of a grant that has limits.
+type Use struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Version uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Used    int64                  `protobuf:"varint,2,opt,name=used,proto3" json:"used,omitempty"`
+	Bytes   int64                  `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// full is when the bucket of its rate is full again.
+	Full          int64        `protobuf:"varint,4,opt,name=full,proto3" json:"full,omitempty"`
+	Recent        []*RecentUse `protobuf:"bytes,5,rep,name=recent,proto3" json:"recent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Use) Reset() {
+	*x = Use{}
+	mi := &file_store_record_record_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Use) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Use) ProtoMessage() {}
+
+func (x *Use) ProtoReflect() protoreflect.Message {
+	mi := &file_store_record_record_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Use.ProtoReflect.Descriptor instead.
+func (*Use) Descriptor() ([]byte, []int) {
+	return file_store_record_record_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Use) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *Use) GetUsed() int64 {
+	if x != nil {
+		return x.Used
+	}
+	return 0
+}
+
+func (x *Use) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *Use) GetFull() int64 {
+	if x != nil {
+		return x.Full
+	}
+	return 0
+}
+
+func (x *Use) GetRecent() []*RecentUse {
+	if x != nil {
+		return x.Recent
+	}
+	return nil
+}
+
+// RecentUse is one use, kept for as long as it may come again.
+type RecentUse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	At            int64                  `protobuf:"varint,2,opt,name=at,proto3" json:"at,omitempty"`
+	Back          bool                   `protobuf:"varint,3,opt,name=back,proto3" json:"back,omitempty"`
+	Done          bool                   `protobuf:"varint,4,opt,name=done,proto3" json:"done,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecentUse) Reset() {
+	*x = RecentUse{}
+	mi := &file_store_record_record_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecentUse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecentUse) ProtoMessage() {}
+
+func (x *RecentUse) ProtoReflect() protoreflect.Message {
+	mi := &file_store_record_record_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecentUse.ProtoReflect.Descriptor instead.
+func (*RecentUse) Descriptor() ([]byte, []int) {
+	return file_store_record_record_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *RecentUse) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *RecentUse) GetAt() int64 {
+	if x != nil {
+		return x.At
+	}
+	return 0
+}
+
+func (x *RecentUse) GetBack() bool {
+	if x != nil {
+		return x.Back
+	}
+	return false
+}
+
+func (x *RecentUse) GetDone() bool {
+	if x != nil {
+		return x.Done
+	}
+	return false
+}
+
+// Call is at call/<task>/<Exeat-Call>: the call was made, by this use.
+type Call struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Use           string                 `protobuf:"bytes,2,opt,name=use,proto3" json:"use,omitempty"`
+	Time          int64                  `protobuf:"varint,3,opt,name=time,proto3" json:"time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Call) Reset() {
+	*x = Call{}
+	mi := &file_store_record_record_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Call) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Call) ProtoMessage() {}
+
+func (x *Call) ProtoReflect() protoreflect.Message {
+	mi := &file_store_record_record_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Call.ProtoReflect.Descriptor instead.
+func (*Call) Descriptor() ([]byte, []int) {
+	return file_store_record_record_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Call) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *Call) GetUse() string {
+	if x != nil {
+		return x.Use
+	}
+	return ""
+}
+
+func (x *Call) GetTime() int64 {
+	if x != nil {
+		return x.Time
+	}
+	return 0
+}
+
 // Credential is at credential/<task>/<grant>, sealed for role authz.
 type Credential struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -430,7 +656,7 @@ type Credential struct {
 
 func (x *Credential) Reset() {
 	*x = Credential{}
-	mi := &file_store_record_record_proto_msgTypes[3]
+	mi := &file_store_record_record_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -442,7 +668,7 @@ func (x *Credential) String() string {
 func (*Credential) ProtoMessage() {}
 
 func (x *Credential) ProtoReflect() protoreflect.Message {
-	mi := &file_store_record_record_proto_msgTypes[3]
+	mi := &file_store_record_record_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -455,7 +681,7 @@ func (x *Credential) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Credential.ProtoReflect.Descriptor instead.
 func (*Credential) Descriptor() ([]byte, []int) {
-	return file_store_record_record_proto_rawDescGZIP(), []int{3}
+	return file_store_record_record_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Credential) GetVersion() uint32 {
@@ -490,7 +716,7 @@ type Catalog struct {
 
 func (x *Catalog) Reset() {
 	*x = Catalog{}
-	mi := &file_store_record_record_proto_msgTypes[4]
+	mi := &file_store_record_record_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -502,7 +728,7 @@ func (x *Catalog) String() string {
 func (*Catalog) ProtoMessage() {}
 
 func (x *Catalog) ProtoReflect() protoreflect.Message {
-	mi := &file_store_record_record_proto_msgTypes[4]
+	mi := &file_store_record_record_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -515,7 +741,7 @@ func (x *Catalog) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Catalog.ProtoReflect.Descriptor instead.
 func (*Catalog) Descriptor() ([]byte, []int) {
-	return file_store_record_record_proto_rawDescGZIP(), []int{4}
+	return file_store_record_record_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Catalog) GetVersion() uint32 {
@@ -544,7 +770,7 @@ type Mark struct {
 
 func (x *Mark) Reset() {
 	*x = Mark{}
-	mi := &file_store_record_record_proto_msgTypes[5]
+	mi := &file_store_record_record_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -556,7 +782,7 @@ func (x *Mark) String() string {
 func (*Mark) ProtoMessage() {}
 
 func (x *Mark) ProtoReflect() protoreflect.Message {
-	mi := &file_store_record_record_proto_msgTypes[5]
+	mi := &file_store_record_record_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -569,7 +795,7 @@ func (x *Mark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mark.ProtoReflect.Descriptor instead.
 func (*Mark) Descriptor() ([]byte, []int) {
-	return file_store_record_record_proto_rawDescGZIP(), []int{5}
+	return file_store_record_record_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Mark) GetVersion() uint32 {
@@ -600,7 +826,7 @@ type Epoch struct {
 
 func (x *Epoch) Reset() {
 	*x = Epoch{}
-	mi := &file_store_record_record_proto_msgTypes[6]
+	mi := &file_store_record_record_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -612,7 +838,7 @@ func (x *Epoch) String() string {
 func (*Epoch) ProtoMessage() {}
 
 func (x *Epoch) ProtoReflect() protoreflect.Message {
-	mi := &file_store_record_record_proto_msgTypes[6]
+	mi := &file_store_record_record_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -625,7 +851,7 @@ func (x *Epoch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Epoch.ProtoReflect.Descriptor instead.
 func (*Epoch) Descriptor() ([]byte, []int) {
-	return file_store_record_record_proto_rawDescGZIP(), []int{6}
+	return file_store_record_record_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Epoch) GetVersion() uint32 {
@@ -668,7 +894,7 @@ type Beat struct {
 
 func (x *Beat) Reset() {
 	*x = Beat{}
-	mi := &file_store_record_record_proto_msgTypes[7]
+	mi := &file_store_record_record_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -680,7 +906,7 @@ func (x *Beat) String() string {
 func (*Beat) ProtoMessage() {}
 
 func (x *Beat) ProtoReflect() protoreflect.Message {
-	mi := &file_store_record_record_proto_msgTypes[7]
+	mi := &file_store_record_record_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -693,7 +919,7 @@ func (x *Beat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Beat.ProtoReflect.Descriptor instead.
 func (*Beat) Descriptor() ([]byte, []int) {
-	return file_store_record_record_proto_rawDescGZIP(), []int{7}
+	return file_store_record_record_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Beat) GetVersion() uint32 {
@@ -744,7 +970,7 @@ type ReplicaAck struct {
 
 func (x *ReplicaAck) Reset() {
 	*x = ReplicaAck{}
-	mi := &file_store_record_record_proto_msgTypes[8]
+	mi := &file_store_record_record_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -756,7 +982,7 @@ func (x *ReplicaAck) String() string {
 func (*ReplicaAck) ProtoMessage() {}
 
 func (x *ReplicaAck) ProtoReflect() protoreflect.Message {
-	mi := &file_store_record_record_proto_msgTypes[8]
+	mi := &file_store_record_record_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -769,7 +995,7 @@ func (x *ReplicaAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaAck.ProtoReflect.Descriptor instead.
 func (*ReplicaAck) Descriptor() ([]byte, []int) {
-	return file_store_record_record_proto_rawDescGZIP(), []int{8}
+	return file_store_record_record_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ReplicaAck) GetVersion() uint32 {
@@ -809,7 +1035,7 @@ type InstanceAck struct {
 
 func (x *InstanceAck) Reset() {
 	*x = InstanceAck{}
-	mi := &file_store_record_record_proto_msgTypes[9]
+	mi := &file_store_record_record_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -821,7 +1047,7 @@ func (x *InstanceAck) String() string {
 func (*InstanceAck) ProtoMessage() {}
 
 func (x *InstanceAck) ProtoReflect() protoreflect.Message {
-	mi := &file_store_record_record_proto_msgTypes[9]
+	mi := &file_store_record_record_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -834,7 +1060,7 @@ func (x *InstanceAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstanceAck.ProtoReflect.Descriptor instead.
 func (*InstanceAck) Descriptor() ([]byte, []int) {
-	return file_store_record_record_proto_rawDescGZIP(), []int{9}
+	return file_store_record_record_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *InstanceAck) GetVersion() uint32 {
@@ -908,7 +1134,7 @@ const file_store_record_record_proto_rawDesc = "" +
 	"credential\x1a:\n" +
 	"\fContextEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa1\x03\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd2\x03\n" +
 	"\x05Grant\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
@@ -924,10 +1150,27 @@ const file_store_record_record_proto_rawDesc = "" +
 	"\x04life\x18\n" +
 	" \x01(\v2\x14.exeat.store.v1.LifeR\x04life\x12\x16\n" +
 	"\x06digest\x18\v \x01(\tR\x06digest\x12\x18\n" +
-	"\acatalog\x18\f \x01(\tR\acatalog\x1a9\n" +
+	"\acatalog\x18\f \x01(\tR\acatalog\x12\x19\n" +
+	"\bmax_uses\x18\x1e \x01(\x03R\amaxUses\x12\x14\n" +
+	"\x05chain\x18\x1f \x03(\tR\x05chain\x1a9\n" +
 	"\vParamsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"T\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x90\x01\n" +
+	"\x03Use\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\x12\x12\n" +
+	"\x04used\x18\x02 \x01(\x03R\x04used\x12\x14\n" +
+	"\x05bytes\x18\x03 \x01(\x03R\x05bytes\x12\x12\n" +
+	"\x04full\x18\x04 \x01(\x03R\x04full\x121\n" +
+	"\x06recent\x18\x05 \x03(\v2\x19.exeat.store.v1.RecentUseR\x06recent\"S\n" +
+	"\tRecentUse\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x0e\n" +
+	"\x02at\x18\x02 \x01(\x03R\x02at\x12\x12\n" +
+	"\x04back\x18\x03 \x01(\bR\x04back\x12\x12\n" +
+	"\x04done\x18\x04 \x01(\bR\x04done\"F\n" +
+	"\x04Call\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\x12\x10\n" +
+	"\x03use\x18\x02 \x01(\tR\x03use\x12\x12\n" +
+	"\x04time\x18\x03 \x01(\x03R\x04time\"T\n" +
 	"\n" +
 	"Credential\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x14\n" +
@@ -982,33 +1225,37 @@ func file_store_record_record_proto_rawDescGZIP() []byte {
 }
 
 var file_store_record_record_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_store_record_record_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_store_record_record_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_store_record_record_proto_goTypes = []any{
 	(State)(0),          // 0: exeat.store.v1.State
 	(*Life)(nil),        // 1: exeat.store.v1.Life
 	(*Task)(nil),        // 2: exeat.store.v1.Task
 	(*Grant)(nil),       // 3: exeat.store.v1.Grant
-	(*Credential)(nil),  // 4: exeat.store.v1.Credential
-	(*Catalog)(nil),     // 5: exeat.store.v1.Catalog
-	(*Mark)(nil),        // 6: exeat.store.v1.Mark
-	(*Epoch)(nil),       // 7: exeat.store.v1.Epoch
-	(*Beat)(nil),        // 8: exeat.store.v1.Beat
-	(*ReplicaAck)(nil),  // 9: exeat.store.v1.ReplicaAck
-	(*InstanceAck)(nil), // 10: exeat.store.v1.InstanceAck
-	nil,                 // 11: exeat.store.v1.Task.ContextEntry
-	nil,                 // 12: exeat.store.v1.Grant.ParamsEntry
+	(*Use)(nil),         // 4: exeat.store.v1.Use
+	(*RecentUse)(nil),   // 5: exeat.store.v1.RecentUse
+	(*Call)(nil),        // 6: exeat.store.v1.Call
+	(*Credential)(nil),  // 7: exeat.store.v1.Credential
+	(*Catalog)(nil),     // 8: exeat.store.v1.Catalog
+	(*Mark)(nil),        // 9: exeat.store.v1.Mark
+	(*Epoch)(nil),       // 10: exeat.store.v1.Epoch
+	(*Beat)(nil),        // 11: exeat.store.v1.Beat
+	(*ReplicaAck)(nil),  // 12: exeat.store.v1.ReplicaAck
+	(*InstanceAck)(nil), // 13: exeat.store.v1.InstanceAck
+	nil,                 // 14: exeat.store.v1.Task.ContextEntry
+	nil,                 // 15: exeat.store.v1.Grant.ParamsEntry
 }
 var file_store_record_record_proto_depIdxs = []int32{
 	0,  // 0: exeat.store.v1.Life.state:type_name -> exeat.store.v1.State
-	11, // 1: exeat.store.v1.Task.context:type_name -> exeat.store.v1.Task.ContextEntry
+	14, // 1: exeat.store.v1.Task.context:type_name -> exeat.store.v1.Task.ContextEntry
 	1,  // 2: exeat.store.v1.Task.life:type_name -> exeat.store.v1.Life
-	12, // 3: exeat.store.v1.Grant.params:type_name -> exeat.store.v1.Grant.ParamsEntry
+	15, // 3: exeat.store.v1.Grant.params:type_name -> exeat.store.v1.Grant.ParamsEntry
 	1,  // 4: exeat.store.v1.Grant.life:type_name -> exeat.store.v1.Life
-	5,  // [5:5] is the sub-list for method output_type
-	5,  // [5:5] is the sub-list for method input_type
-	5,  // [5:5] is the sub-list for extension type_name
-	5,  // [5:5] is the sub-list for extension extendee
-	0,  // [0:5] is the sub-list for field type_name
+	5,  // 5: exeat.store.v1.Use.recent:type_name -> exeat.store.v1.RecentUse
+	6,  // [6:6] is the sub-list for method output_type
+	6,  // [6:6] is the sub-list for method input_type
+	6,  // [6:6] is the sub-list for extension type_name
+	6,  // [6:6] is the sub-list for extension extendee
+	0,  // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_store_record_record_proto_init() }
@@ -1022,7 +1269,7 @@ func file_store_record_record_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_store_record_record_proto_rawDesc), len(file_store_record_record_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   12,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
