@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"strings"
 	"sync"
 
 	"go.etcd.io/etcd/client/v3"
@@ -21,6 +22,8 @@ type lossy struct {
 	off  bool
 	late sync.WaitGroup
 	hold chan struct{} // closed: what is late is sent
+	// before runs once, before the next transaction that writes a use or call.
+	before func()
 }
 
 func newLossy(base *clientv3.Client, seed uint64) (*lossy, *clientv3.Client) {
@@ -38,6 +41,22 @@ func (l *lossy) fate() int {
 		return 0
 	}
 	return l.rand.IntN(6)
+}
+
+// interpose runs fn before the next transaction of a use.
+func (l *lossy) interpose(fn func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.before = fn
+}
+
+func (l *lossy) between(uses bool) (fn func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if uses {
+		fn, l.before = l.before, nil
+	}
+	return fn
 }
 
 // calm ends the losses.
@@ -72,6 +91,7 @@ type lossyTxn struct {
 	late   clientv3.Txn // the same, for one that is sent late
 	l      *lossy
 	writes bool
+	uses   bool // of a grant, or calls
 }
 
 func (t *lossyTxn) If(cs ...clientv3.Cmp) clientv3.Txn {
@@ -82,6 +102,7 @@ func (t *lossyTxn) If(cs ...clientv3.Cmp) clientv3.Txn {
 func (t *lossyTxn) Then(ops ...clientv3.Op) clientv3.Txn {
 	for _, o := range ops {
 		t.writes = t.writes || o.IsPut() || o.IsDelete()
+		t.uses = t.uses || o.IsPut() && strings.Contains(string(o.KeyBytes()), "/use/") || strings.Contains(string(o.KeyBytes()), "/call/")
 	}
 	t.Txn, t.late = t.Txn.Then(ops...), t.late.Then(ops...)
 	return t
@@ -90,6 +111,9 @@ func (t *lossyTxn) Then(ops ...clientv3.Op) clientv3.Txn {
 func (t *lossyTxn) Commit() (*clientv3.TxnResponse, error) {
 	if !t.writes {
 		return t.Txn.Commit()
+	}
+	if fn := t.l.between(t.uses); fn != nil {
+		fn()
 	}
 	switch t.l.fate() {
 	case 0, 1, 2:

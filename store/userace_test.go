@@ -196,3 +196,76 @@ func union(a, b map[string]bool) map[string]bool {
 	}
 	return out
 }
+
+// What happens between the look and the transaction is noticed by the
+// transaction.
+func TestAUseIsOfWhatIsThereWhenItIsSpent(t *testing.T) {
+	t.Parallel()
+	etcd := startEtcd(t, storetest.Dir(t))
+	calm := openFaulty(t, newFaulty(etcd.Client()), "calm", storetest.Staleness)
+	storetest.Publish(t, calm, storetest.Set())
+	for name, test := range map[string]struct {
+		between func(*testing.T, policy.Grant, func(string) store.Use) error
+		want    error
+	}{
+		"the grant ends": {func(t *testing.T, g policy.Grant, _ func(string) store.Use) error {
+			_, _, err := calm.ChangeGrant(t.Context(), g.Task, g.ID, endGrant(calm, policy.EndRevoked))
+			return err
+		}, store.ErrConflict},
+		"the task ends": {func(t *testing.T, g policy.Grant, _ func(string) store.Use) error {
+			_, _, err := calm.ChangeTask(t.Context(), g.Task, end(calm, policy.EndFailed))
+			return err
+		}, store.ErrConflict},
+		"the last use is spent": {func(t *testing.T, _ policy.Grant, use func(string) store.Use) error {
+			u := use("other")
+			u.Call = "another"
+			_, err := calm.Consume(t.Context(), u)
+			return err
+		}, store.ErrExhausted},
+		"the call is made": {func(t *testing.T, g policy.Grant, _ func(string) store.Use) error {
+			task := policy.Task{ID: g.Task, Agent: g.Agent, Instance: g.Instance}
+			other := useOf(storetest.Grant(t, calm, task, storetest.EditTicket, "OPS-1"), "other")
+			other.Call = "once"
+			_, err := calm.Consume(t.Context(), other)
+			return err
+		}, store.ErrReplayed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l, client := newLossy(etcd.Client(), 0)
+			l.calm()
+			s, err := store.Open(t.Context(), store.Config{Client: client, Replica: name, Staleness: storetest.Staleness})
+			fatal(t, err)
+			t.Cleanup(func() { _ = s.Close() })
+			g, use := limited(t, calm, storetest.Task(t, calm), 1)
+			l.interpose(func() { fatal(t, test.between(t, g, use)) })
+			u := use("mine")
+			u.Call = "once"
+			if _, err := s.Consume(t.Context(), u); !errors.Is(err, test.want) {
+				t.Errorf("got %v, want %v", err, test.want)
+			}
+		})
+	}
+}
+
+// Two ends that are taken in at once both count.
+func TestTheEndsOfTwoCallsAreBothTakenIn(t *testing.T) {
+	t.Parallel()
+	etcd := startEtcd(t, storetest.Dir(t))
+	l, client := newLossy(etcd.Client(), 0)
+	l.calm()
+	s, err := store.Open(t.Context(), store.Config{Client: client, Staleness: storetest.Staleness})
+	fatal(t, err)
+	t.Cleanup(func() { _ = s.Close() })
+	storetest.Publish(t, s, storetest.Set())
+	_, use := limited(t, s, storetest.Task(t, s), 2)
+	for _, id := range []string{"a", "b"} {
+		_, err := s.Consume(t.Context(), use(id))
+		fatal(t, err)
+	}
+	l.interpose(func() { fatal(t, s.Settle(t.Context(), use("b"), policy.CallEnd{Unreached: true})) })
+	fatal(t, s.Settle(t.Context(), use("a"), policy.CallEnd{Unreached: true}))
+	if got, err := s.Consume(t.Context(), use("c")); err != nil || got.Used != 1 {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}
