@@ -15,6 +15,7 @@ type Request struct {
 	Capability string
 	Params     map[string]string
 	TTL        time.Duration // the capability's own when zero
+	MaxUses    int64         // the capability's own when zero
 }
 
 const (
@@ -115,11 +116,16 @@ func (s *Service) decide(cat *policy.Catalog, v *policy.TaskView, r Request) (po
 	if err != nil {
 		return policy.Grant{}, err
 	}
+	uses, err := resolved.Capability.Uses(r.MaxUses)
+	if err != nil {
+		return policy.Grant{}, err
+	}
 	life, err := s.lifeOf(now, resolved.Capability, v.Task, r.TTL)
 	return policy.Grant{
 		ID: policy.GrantID(newID("g_")), Task: v.Task.ID, Agent: agent.Name, Owner: agent.OwnerGroups,
 		Instance: v.Task.Instance, Capability: resolved.Capability.Name, Params: resolved.Params,
 		Destination: resolved.Destination.Name, Life: life, Digest: resolved.Digest, Catalog: cat.Revision(),
+		MaxUses: uses,
 	}, err
 }
 

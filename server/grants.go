@@ -24,6 +24,7 @@ type (
 			Capability string            `json:"capability" maxLength:"253" example:"read-ticket"`
 			Params     map[string]string `json:"params,omitempty" maxProperties:"64"`
 			TTL        Duration          `json:"ttl,omitzero" doc:"How long it lasts; what the capability says when absent."`
+			MaxUses    int64             `json:"maxUses,omitempty" minimum:"1" maximum:"1000000000" doc:"How many calls it authorises; what the capability says when absent."`
 		}
 	}
 	requestOutput struct {
@@ -76,6 +77,7 @@ func (b builder) requestResponses() map[string]*huma.Response {
 func (b builder) requestGrant(ctx context.Context, c grant.Caller, in *requestInput) (*requestOutput, error) {
 	st, err := b.grants.Request(ctx, c, grant.Request{
 		Task: policy.TaskID(in.Body.Task), Capability: in.Body.Capability, Params: in.Body.Params, TTL: in.Body.TTL.Duration,
+		MaxUses: in.Body.MaxUses,
 	}, waitOf(in.Wait.Duration, defaultWait))
 	if err != nil {
 		return nil, err
