@@ -28,12 +28,13 @@ func (s *Service) judge(ctx context.Context, cat *policy.Catalog, v *policy.Task
 		return ctx.Err()
 	case !got.Allowed:
 		return policyDenied(got.Rule, got.Messages...)
-	case got.MaxUses > 0:
-		return policyDenied("exeat.issue.maxUses", "the policy bounds the uses, which this version cannot count")
 	case got.TTL > 0 && got.TTL < minTTL:
 		return policyDenied("exeat.issue.ttl", "the policy leaves it less than "+minTTL.String())
 	case got.TTL > 0:
 		p.ttl = min(p.ttl, got.TTL)
+	}
+	if got.MaxUses > 0 && (p.grant.MaxUses == 0 || got.MaxUses < p.grant.MaxUses) {
+		p.grant.MaxUses = got.MaxUses
 	}
 	if got.Approval != nil {
 		p.rule = p.rule.Join(demanded(got.Approval))

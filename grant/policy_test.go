@@ -47,7 +47,6 @@ func TestPolicyDecidesOnRequests(t *testing.T) {
 		"does not allow":        {`allow if input.environment == "production"`, "exeat.issue.allow: no rule allows it"},
 		"fails":                 {`allow if to_number(input.agent.name) > 0`, "exeat.issue.allow (policies/issue.rego:3): a function in the policy failed"},
 		"contradicts itself":    {"allow := true if input.risk == \"low\"\nallow := false if input.ttl > 1", "contradict"},
-		"bounds the uses":       {"allow := true\nmaxUses := 1", "exeat.issue.maxUses"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -61,6 +60,21 @@ func TestPolicyDecidesOnRequests(t *testing.T) {
 				t.Errorf("got %+v, %v", g, err)
 			}
 		})
+	}
+}
+
+// A policy lowers the uses, and never raises them.
+func TestPolicyLowersTheUses(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.under("allow := true\nmaxUses := 3")
+	task, c := w.task(triage1, 0)
+	for asked, want := range map[int64]int64{0: 3, 2: 2, 9: 3} {
+		st, err := w.Request(w.ctx, c, grant.Request{Task: task.ID, Capability: "browse", MaxUses: asked}, 0)
+		w.must(err)
+		if st.Grant.MaxUses != want {
+			t.Errorf("asked for %d uses, got %d, want %d", asked, st.Grant.MaxUses, want)
+		}
 	}
 }
 

@@ -70,7 +70,7 @@ func take(a *policy.Approval, ps []proposal, rule policy.ApprovalRule, catalog s
 func (s *Service) proposeAgain(ctx context.Context, cat *policy.Catalog, v *policy.TaskView, a *policy.Approval) ([]proposal, error) {
 	var ps []proposal
 	for _, i := range a.Items {
-		p, err := s.decide(ctx, cat, v, Request{Task: a.Task, Capability: i.Capability, Params: i.Params, TTL: i.TTL}, new(history))
+		p, err := s.decide(ctx, cat, v, Request{Task: a.Task, Capability: i.Capability, Params: i.Params, TTL: i.TTL, MaxUses: i.MaxUses}, new(history))
 		if err != nil {
 			return nil, err
 		}

@@ -45,6 +45,7 @@ func (c *compiler) capability(in *v1alpha1.Capability) {
 	p.limits(s.Limits)
 	p.onCall(s)
 	p.approval(s.Approval)
+	p.uses(s.Limits)
 	p.parameters()
 	p.calls(s.Calls)
 	p.credential(s.Credential)

@@ -74,7 +74,7 @@ func Explain(cat *Catalog, agent *Agent, view *TaskView, call *Call, now time.Ti
 }
 
 func (h *Held) looked(call *Call, now time.Time) Looked {
-	l := Looked{Grant: h.Grant.ID, Capability: h.Grant.Capability, Standing: h.standing(now)}
+	l := Looked{Grant: h.Grant.ID, Capability: h.Grant.Capability, Standing: h.standing(call, now)}
 	if h.Resolved == nil {
 		return l
 	}

@@ -30,7 +30,11 @@ type check struct {
 	request
 	call     policy.Call // zero until it is parsed
 	decision policy.Decision
-	removed  []string
+	// used: a use was spent, and the end of the call is to be settled.
+	used bool
+	// after is how long to wait, where the denial knows it.
+	after   time.Duration
+	removed []string
 	// own is the touch that was made for this call, if there had to be one.
 	own *policy.Touch
 	// refused: the peer is an agent itself, and learns nothing at all.
@@ -197,6 +201,9 @@ func (s *Server) decide(ctx context.Context, c *check) policy.Decision {
 		return policy.Decision{Reason: policy.MalformedCall}
 	}
 	d := policy.Decide(c.catalog, c.agent, c.view, &c.call, c.now)
+	if d.Reason == policy.UsesExhausted && c.asksAgain(d.Held) {
+		d = policy.Decide(c.catalog, c.agent, c.view, &c.call, c.now)
+	}
 	if d.Allowed() && !c.served(d.Held) {
 		// Granted, but this sidecar is not configured for it, or not yet.
 		d.Reason = policy.StateStale
@@ -238,9 +245,13 @@ func (c *check) served(held *policy.Held) bool {
 	return held.Resolved.Destination.Name == c.chain
 }
 
-// allow puts the credential on, writes the decision and looks once more at the
-// grant before the answer leaves.
+// allow spends a use, puts the credential on, writes the decision and looks
+// once more at the grant before the answer leaves. Whatever denies after the
+// use was spent leaves it spent.
 func (s *Server) allow(ctx context.Context, c *check, req *authv3.CheckRequest) (*authv3.CheckResponse, error) {
+	if reason := s.consume(ctx, c); reason != policy.Allowed {
+		return s.deny(ctx, c, reason)
+	}
 	headers, err := s.credentials.Apply(ctx, c.decision.Held, &c.call)
 	if err != nil {
 		return s.deny(ctx, c, s.lacking(ctx, c))

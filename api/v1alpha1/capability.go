@@ -98,4 +98,18 @@ type Limits struct {
 	TTL *metav1.Duration `json:"ttl,omitempty"`
 	// MaxTTL that may be asked for; TTL when absent.
 	MaxTTL *metav1.Duration `json:"maxTTL,omitempty"`
+	// MaxUses is how many calls a grant authorises at most; any number when absent.
+	MaxUses *int64 `json:"maxUses,omitempty"`
+	// Rate of a grant's calls; any when absent.
+	Rate *Rate `json:"rate,omitempty"`
+	// Bytes of a grant's requests and responses together, counted as each call
+	// ends; any number when absent.
+	Bytes *int64 `json:"bytes,omitempty"`
+}
+
+// Rate bounds calls per time: at most so many at once, and over time so many
+// per Per.
+type Rate struct {
+	Calls int64           `json:"calls"`
+	Per   metav1.Duration `json:"per"`
 }
