@@ -267,6 +267,9 @@ type ExplainedTask struct {
 	Grant   string           `json:"grant,omitempty"` // that allows it, or came closest
 	Grants  []ExplainedGrant `json:"grants,omitempty"`
 	Next    []Next           `json:"next,omitempty"`
+	// Rule of a policy that denies what the grant covers, and what it says.
+	Rule     string   `json:"rule,omitempty"`
+	Messages []string `json:"messages,omitempty"`
 }
 
 // ExplainedGrant is one grant that the call was held against.

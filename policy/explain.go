@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -19,6 +20,20 @@ type Explanation struct {
 	Looked []Looked
 	// Next lists what the agent may ask for that would cover the call.
 	Next []Next
+	// Policy is the rule that denies what the grant covers, else nil.
+	Policy *CallRule
+}
+
+// Consult asks exeat.call about a call that was explained as allowed in view.
+func (e *Explanation) Consult(ctx context.Context, cat *Catalog, f CallFacts, call *Call, now time.Time) {
+	i := slices.IndexFunc(f.View.Held, func(h *Held) bool { return h.Grant.ID == e.Grant })
+	if e.Reason != Allowed || i < 0 {
+		return
+	}
+	f.Held = f.View.Held[i]
+	if e.Policy = cat.JudgeCall(ctx, f, call, now); e.Policy != nil {
+		e.Reason = PolicyDenied
+	}
 }
 
 // Looked is one grant that a call was held against.

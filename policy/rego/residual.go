@@ -196,7 +196,6 @@ var errTooLarge = errors.New("what partial evaluation leaves is too large")
 // rest compiles what is left of the outputs.
 func (e *entry) rest(left map[string]*rego.PartialQueries) (*query, error) {
 	module := &ast.Module{Package: ast.MustParsePackage("package " + residualPackage)}
-	module.SetRegoVersion(ast.RegoV1)
 	modules := map[string]*ast.Module{residualPackage: module}
 	rules := 0
 	for name, pq := range left {
