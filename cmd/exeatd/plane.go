@@ -171,7 +171,8 @@ func (p *plane) openSidecarServices(context.Context) error {
 		return err
 	}
 	p.proxy, err = proxy.New(proxy.Config{
-		Index: p.store.Index(), Now: p.store.Now, Credentials: p.minter, Consumer: p.grants, Audit: p.audit, Registry: p.registry, Log: p.log,
+		Index: p.store.Index(), Now: p.store.Now, Credentials: p.minter, Consumer: p.grants, Audit: p.audit, Touches: p.store,
+		Tallies: p.audit, Requester: p.grants, Registry: p.registry, Log: p.log,
 	})
 	return err
 }
