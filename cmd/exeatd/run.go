@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"os"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -19,13 +18,9 @@ import (
 	"github.com/exeat-dev/exeat/identity"
 )
 
-// runDev serves until ctx ends or a part fails.
-func runDev(ctx context.Context, o devOptions) error {
-	if o.auditSync != "process" && o.auditSync != "disk" {
-		return fmt.Errorf("--audit-sync %q: want process or disk", o.auditSync)
-	}
-	log := newLogger(o.verbose)
-	p, err := open(ctx, o, log)
+// run serves until ctx ends or a part fails.
+func run(ctx context.Context, s settings, log *slog.Logger) error {
+	p, err := open(ctx, s, log)
 	if err != nil {
 		return err
 	}
@@ -38,65 +33,101 @@ func runDev(ctx context.Context, o devOptions) error {
 	return err
 }
 
-func newLogger(verbose bool) *slog.Logger {
-	level := slog.LevelInfo
-	if verbose {
-		level = slog.LevelDebug
-	}
-	return slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
-}
-
 // serve runs every part. The first that fails ends all.
 func (p *plane) serve(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	leave, err := p.store.JoinReplica(ctx, "authz")
-	if err != nil {
-		return fmt.Errorf("join as a replica: %w", err)
+	if p.proxy != nil {
+		// Left last: an ending must wait for this process while it answers.
+		leave, err := p.store.JoinReplica(ctx, string(roleAuthz))
+		if err != nil {
+			return fmt.Errorf("join as a replica: %w", err)
+		}
+		defer leave()
 	}
-	defer leave()
-	g.Go(func() error { p.publisher.Run(ctx); return nil })
-	g.Go(func() error { return p.minter.Run(ctx) })
-	g.Go(func() error { return p.grants.Run(ctx) })
-	g.Go(func() error { return p.xds.Run(ctx) })
-	if err := p.serveAPI(ctx, g); err != nil {
-		return err
+	p.work(ctx, g)
+	if p.api != nil {
+		if err := p.serveAPI(ctx, g); err != nil {
+			return err
+		}
 	}
-	if err := p.serveGRPC(ctx, g); err != nil {
-		return err
+	if p.xds != nil || p.proxy != nil {
+		if err := p.serveGRPC(ctx, g); err != nil {
+			return err
+		}
 	}
-	g.Go(func() error { return p.authority.ServeWorkload(ctx, p.listeners.workload) })
-	g.Go(func() error { return serveHTTP(ctx, p.listeners.metrics, p.health().handler()) })
+	if p.authority != nil {
+		g.Go(func() error { return p.authority.ServeWorkload(ctx, p.listeners.workload) })
+	}
+	if p.listeners.metrics != nil {
+		g.Go(func() error { return serveHTTP(ctx, p.listeners.metrics, p.health().handler(), p.settings.drain) })
+	}
 	g.Go(func() error { return p.announce(ctx) })
 	return g.Wait()
 }
 
-// announce says where we are once there is something to decide by.
-func (p *plane) announce(ctx context.Context) error {
-	if _, err := p.publisher.First(ctx); err != nil {
-		return err
+// work runs what nobody asks for.
+func (p *plane) work(ctx context.Context, g *errgroup.Group) {
+	if p.minter != nil {
+		g.Go(func() error { return p.minter.Run(ctx) })
 	}
-	if err := p.endpoints.Write(p.options.data); err != nil {
+	if p.failures != nil {
+		g.Go(func() error { return p.failures.Run(ctx) })
+	}
+	if p.grants != nil {
+		g.Go(func() error { return p.grants.Run(ctx) })
+	}
+	if p.publisher != nil {
+		g.Go(func() error { p.publisher.Run(ctx); return nil })
+	}
+	if p.xds != nil {
+		g.Go(func() error { return p.xds.Run(ctx) })
+	}
+}
+
+// announce says where we are; in dev, once there is something to decide by.
+func (p *plane) announce(ctx context.Context) error {
+	if p.settings.dev != nil {
+		if _, err := p.publisher.First(ctx); err != nil {
+			return err
+		}
+	}
+	if err := p.endpoints.Write(p.settings.data); err != nil {
 		return fmt.Errorf("write the endpoints: %w", err)
 	}
-	p.log.Info("serving", "api", p.endpoints.API, "grpc", p.endpoints.GRPC, "metrics", p.endpoints.Metrics,
-		"trust_domain", p.trustDomain, "data", p.options.data)
+	p.log.Info("serving", "roles", p.settings.roles.String(), "replica", p.settings.replica, "api", p.endpoints.API, "grpc", p.endpoints.GRPC,
+		"metrics", p.endpoints.Metrics, "trust_domain", p.trustDomain, "data", p.settings.data)
 	return nil
 }
 
+// source is the identity of one of this process's servers.
+func (p *plane) source(ctx context.Context, id func(string) (identity.ID, error)) (identity.X509Source, error) {
+	name, err := id(p.trustDomain)
+	if err != nil {
+		return nil, err
+	}
+	src, done, err := p.identities.source(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	p.onClose(done)
+	return src, nil
+}
+
 func (p *plane) serveAPI(ctx context.Context, g *errgroup.Group) error {
-	src, err := p.source(identity.APIServer, []string{"localhost"}, []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback})
+	src, err := p.source(ctx, identity.APIServer)
 	if err != nil {
 		return err
 	}
 	g.Go(func() error { return p.api.Serve(ctx, p.listeners.api, identity.ServerTLS(src, true)) })
-	g.Go(func() error { return p.api.ServeLocal(ctx, p.listeners.local) })
+	if p.listeners.local != nil {
+		g.Go(func() error { return p.api.ServeLocal(ctx, p.listeners.local) })
+	}
 	return nil
 }
 
-// serveGRPC serves what sidecars talk to. Connections are renewed well within
-// an SVID's life, so that what was presented is never long expired.
+// serveGRPC serves what sidecars talk to.
 func (p *plane) serveGRPC(ctx context.Context, g *errgroup.Group) error {
-	src, err := p.source(identity.GRPCServer, nil, nil)
+	src, err := p.source(ctx, identity.GRPCServer)
 	if err != nil {
 		return err
 	}
@@ -105,13 +136,17 @@ func (p *plane) serveGRPC(ctx context.Context, g *errgroup.Group) error {
 	s := grpc.NewServer(
 		grpc.Creds(credentials.NewTLS(tls)),
 		grpc.KeepaliveParams(keepalive.ServerParameters{
-			MaxConnectionAge: p.options.svidTTL / 4, MaxConnectionAgeGrace: drainTime, Time: 10 * time.Second, Timeout: 5 * time.Second,
+			MaxConnectionAge: p.settings.connectionAge, MaxConnectionAgeGrace: p.settings.drain, Time: 10 * time.Second, Timeout: 5 * time.Second,
 		}),
 		// Envoy pings every few seconds so that a dead server is seen.
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}),
 	)
-	p.xds.Register(s)
-	p.proxy.Register(s)
+	if p.xds != nil {
+		p.xds.Register(s)
+	}
+	if p.proxy != nil {
+		p.proxy.Register(s)
+	}
 	g.Go(func() error { return s.Serve(p.listeners.grpc) })
 	g.Go(func() error {
 		<-ctx.Done()
@@ -123,10 +158,10 @@ func (p *plane) serveGRPC(ctx context.Context, g *errgroup.Group) error {
 	return nil
 }
 
-func serveHTTP(ctx context.Context, l net.Listener, h http.Handler) error {
+func serveHTTP(ctx context.Context, l net.Listener, h http.Handler, drain time.Duration) error {
 	s := newServer(h)
 	stop := context.AfterFunc(ctx, func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
 		defer cancel()
 		_ = s.Shutdown(ctx) // what it could not drain ends with the process
 	})

@@ -1,0 +1,43 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/exeat-dev/exeat/catalog"
+)
+
+func serveCommand() *cobra.Command {
+	var file string
+	var o overrides
+	cmd := &cobra.Command{
+		Use:   "serve --config FILE [--roles api,xds,authz]",
+		Short: "Run some or all roles in this process, over a shared store",
+		Long: `Runs the named roles over an etcd cluster, or all of them over an etcd inside
+this process. Servers get their certificates from a SPIFFE Workload API. Flags
+stand above the file, and each has a variable: --roles is EXEAT_ROLES.
+
+SIGTERM drains: what is under way may end, nothing new is taken.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if file == "" {
+				return errors.New("--config FILE (or EXEAT_CONFIG) is missing; docs/serve.md explains the file")
+			}
+			s, err := loadConfig(file, o)
+			if errs := (catalog.Errors)(nil); errors.As(err, &errs) {
+				fmt.Fprintln(cmd.ErrOrStderr(), errs) // each line says where it is from
+				return errTold
+			}
+			if err != nil {
+				return err
+			}
+			return run(cmd.Context(), s, newLogger(s.verbose))
+		},
+	}
+	cmd.Flags().StringVar(&file, "config", "", "YAML file; exeatd config check FILE tells what is wrong with it")
+	cmd.Flags().BoolVarP(&o.verbose, "verbose", "v", false, "log at debug level")
+	o.register(cmd)
+	return cmd
+}
