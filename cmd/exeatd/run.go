@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 
 	"github.com/exeat-dev/exeat/identity"
@@ -147,6 +148,7 @@ func (p *plane) serveGRPC(ctx context.Context, g *errgroup.Group) error {
 	if p.proxy != nil {
 		p.proxy.Register(s)
 	}
+	healthpb.RegisterHealthServer(s, fitness{fit: p.fit})
 	g.Go(func() error { return s.Serve(p.listeners.grpc) })
 	g.Go(func() error {
 		<-ctx.Done()
