@@ -172,6 +172,7 @@ func dial(cfg Config) (*clientv3.Client, error) {
 		DialKeepAliveTime:    cfg.Staleness,
 		DialKeepAliveTimeout: cfg.Staleness,
 		MaxCallSendMsgSize:   embedded.MaxRequestBytes,
+		Logger:               embedded.Logger(cfg.Log),
 	})
 }
 
