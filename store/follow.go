@@ -86,7 +86,7 @@ func pause(ctx context.Context, d time.Duration) bool {
 // first load and goes on until the store closes.
 func (s *Store) followIndex(loaded chan<- error) {
 	for {
-		st, rev, err := s.load()
+		st, rev, err := s.loadAfter(loaded == nil)
 		if loaded != nil {
 			loaded <- err
 			if err != nil {
@@ -105,6 +105,17 @@ func (s *Store) followIndex(loaded chan<- error) {
 			return
 		}
 	}
+}
+
+// loadAfter loads, but for the first time only once it is known that the store
+// was not put back under us: else what was revoked since would be active again.
+func (s *Store) loadAfter(seen bool) (*state, int64, error) {
+	if seen {
+		if err := s.begin(s.ctx, s.State()); err != nil {
+			return nil, 0, fmt.Errorf("look at the store's history: %w", err)
+		}
+	}
+	return s.load()
 }
 
 // load reads the whole prefix into a new state and shows it.
