@@ -35,6 +35,9 @@ type Config struct {
 	Issuer Issuer
 	// Enroller may be nil: then sidecars cannot be enrolled here.
 	Enroller Enroller
+	// Snapshot copies the store to w, and gives the latest change that was in it
+	// when it was asked. It may be nil: then no backup is made here.
+	Snapshot func(ctx context.Context, w io.Writer) (latest int64, err error)
 	// TrustDomain whose identities are served, such as exeat.local.
 	TrustDomain string
 	Registry    prometheus.Registerer
@@ -47,6 +50,7 @@ type Server struct {
 	index    *store.Index
 	issuer   Issuer
 	enroller Enroller
+	snapshot func(context.Context, io.Writer) (int64, error)
 	domain   string
 	log      *slog.Logger
 	requests *prometheus.CounterVec
@@ -70,7 +74,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{
 		grants: cfg.Grants, index: cfg.Store.Index(), issuer: cfg.Issuer, enroller: cfg.Enroller,
-		domain: cfg.TrustDomain, log: cfg.Log,
+		snapshot: cfg.Snapshot, domain: cfg.TrustDomain, log: cfg.Log,
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "exeat_api_requests_total", Help: "Requests to the HTTP API by route and status.",
 		}, []string{"route", "code"}),

@@ -41,6 +41,6 @@ func root() *cobra.Command {
 
 		PersistentPreRunE: fromEnvironment,
 	}
-	cmd.AddCommand(devCommand(), serveCommand(), configCommand(), keygenCommand())
+	cmd.AddCommand(devCommand(), serveCommand(), configCommand(), keygenCommand(), backupCommand(), restoreCommand())
 	return cmd
 }

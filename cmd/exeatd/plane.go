@@ -154,8 +154,12 @@ func (p *plane) openAudit(context.Context) (err error) {
 		return fmt.Errorf("open the audit log: %w", err)
 	}
 	p.onClose(func() { p.audit.Close() })
-	now := p.store.State()
+	seen, now := p.audit.Seen(), p.store.State()
 	p.audit.SetHistory(now.Cluster, now.Epoch)
+	if seen.Epoch != "" && seen.Epoch != now.Epoch {
+		p.audit.Restored(fmt.Sprintf("the store was put back to a state before revision %d; every task and grant made until revision %d has ended",
+			seen.Revision, now.Revision))
+	}
 	return nil
 }
 
@@ -185,7 +189,7 @@ func (p *plane) openProxy(context.Context) (err error) {
 // openAPI opens what serves people and agents. Without role authz beside it
 // there is no key here: failures and public keys come through the store.
 func (p *plane) openAPI(ctx context.Context) error {
-	cfg := server.Config{Store: p.store, TrustDomain: p.trustDomain, Registry: p.registry, Log: p.log}
+	cfg := server.Config{Store: p.store, Snapshot: p.store.Snapshot, TrustDomain: p.trustDomain, Registry: p.registry, Log: p.log}
 	failures := grant.MintFailures(p.minter)
 	if p.minter == nil {
 		public, err := credential.OpenPublicIssuer(ctx, p.store, p.endpoints.Issuer)

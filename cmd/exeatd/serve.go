@@ -2,11 +2,8 @@ package main
 
 import (
 	"errors"
-	"fmt"
 
 	"github.com/spf13/cobra"
-
-	"github.com/exeat-dev/exeat/catalog"
 )
 
 func serveCommand() *cobra.Command {
@@ -26,12 +23,8 @@ SIGTERM drains: what is under way may end, nothing new is taken.`,
 				return errors.New("--config FILE (or EXEAT_CONFIG) is missing; docs/serve.md explains the file")
 			}
 			s, err := loadConfig(file, o)
-			if errs := (catalog.Errors)(nil); errors.As(err, &errs) {
-				fmt.Fprintln(cmd.ErrOrStderr(), errs) // each line says where it is from
-				return errTold
-			}
 			if err != nil {
-				return err
+				return told(cmd, err)
 			}
 			return run(cmd.Context(), s, newLogger(s.verbose))
 		},
