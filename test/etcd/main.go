@@ -65,7 +65,7 @@ func (m member) config() (*embed.Config, error) {
 	c := embed.NewConfig()
 	c.Name, c.Dir, c.InitialCluster, c.InitialClusterToken = m.name, m.dir, m.cluster, "exeat-test"
 	c.TickMs, c.ElectionMs = heartbeatMs, electionMs
-	c.LogLevel, c.LogOutputs = "warn", []string{"stderr"}
+	c.LogLevel, c.LogOutputs = "fatal", []string{"stderr"}
 	c.MaxRequestBytes, c.QuotaBackendBytes = 4<<20, m.quota
 	for _, u := range []struct {
 		to   *[]url.URL

@@ -117,7 +117,7 @@ type Exeatd struct {
 	Metrics string
 	Local   string // socket
 	Data    string
-	config  string
+	Config  string // file
 	cluster *Cluster
 }
 
@@ -130,14 +130,14 @@ func (c *Cluster) newExeatd(t testing.TB, i int, roles string) *Exeatd {
 	e := &Exeatd{
 		Roles: roles, API: FreeAddress(t), GRPC: FreeAddress(t), Metrics: FreeAddress(t),
 		Local: filepath.Join(c.Dir, fmt.Sprintf("%d.sock", i)), Data: filepath.Join(c.Dir, fmt.Sprintf("data-%d", i)),
-		config: filepath.Join(c.Dir, name+".yaml"), cluster: c,
+		Config: filepath.Join(c.Dir, name+".yaml"), cluster: c,
 	}
 	for _, m := range c.Etcd.Members {
 		e.Stores = append(e.Stores, NewLink(t, m.Client))
 	}
 	WriteFiles(t, c.Dir, map[string]string{name + ".yaml": e.file()})
 	e.Proc = NewProc(t, name, func() *exec.Cmd {
-		return exec.Command(filepath.Join(c.Bin, "exeatd"), "serve", "--config", e.config)
+		return exec.Command(filepath.Join(c.Bin, "exeatd"), "serve", "--config", e.Config)
 	})
 	return e
 }
