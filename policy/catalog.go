@@ -163,7 +163,6 @@ type Agent struct {
 	Name, SPIFFEID, SidecarID string
 	OwnerGroups               []string
 	Contact, Environment      string
-	TaskRequired              bool
 	eligible                  []Eligible // in order of the capabilities' names
 }
 

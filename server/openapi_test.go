@@ -47,7 +47,7 @@ var routes = []string{
 	"post /v1/tasks", "get /v1/tasks", "get /v1/tasks/{id}", "post /v1/tasks/{id}/complete", "post /v1/tasks/{id}/fail",
 	"post /v1/tasks/{id}/revoke", "get /v1/tasks/{id}/receipt", "get /v1/tasks/{id}/denials",
 	"post /v1/grants", "get /v1/grants/{id}", "post /v1/grants/{id}/end", "post /v1/grants/{id}/revoke",
-	"get /v1/capabilities", "get /v1/sidecars", "get /jwks", "get /.well-known/openid-configuration", "get /openapi.json",
+	"get /v1/capabilities", "get /v1/sidecars", "post /v1/explain", "get /v1/decisions/{id}", "get /jwks", "get /.well-known/openid-configuration", "get /openapi.json",
 }
 
 func TestTheDocumentHasEveryRouteAndNothingElse(t *testing.T) {

@@ -36,6 +36,8 @@ func (s *Server) routes(local bool) *router {
 	b.taskRoutes()
 	b.grantRoutes()
 	b.catalogRoutes()
+	b.explainRoutes()
+	b.mcpRoutes()
 	if local {
 		b.localRoutes()
 	}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -32,6 +33,8 @@ func (c *config) check() settings {
 	}
 	if f.Data == "" {
 		c.fail("data", "is missing: name a folder of this process alone; its audit log lies there")
+	} else if data, err := filepath.Abs(f.Data); err == nil {
+		s.data = data // whoever reads the endpoints need not stand where we were started
 	}
 	if _, err := spiffeid.TrustDomainFromString(f.Identity.TrustDomain); err != nil {
 		c.fail("identity.trustDomain", "want a SPIFFE trust domain, such as example.org")

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"path/filepath"
 	"time"
 
@@ -31,7 +32,7 @@ func devCommand() *cobra.Command {
 listens nowhere and an embedded SPIFFE authority. What it serves on is written
 to DATA/endpoints.json. Port 0 takes any free one.`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return runDev(cmd.Context(), o) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return runDev(cmd.Context(), o, cmd.ErrOrStderr()) },
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.catalog, "catalog", "", "folder of the catalog's YAML files (watched)")
@@ -49,9 +50,14 @@ to DATA/endpoints.json. Port 0 takes any free one.`,
 }
 
 // runDev serves every role from one folder.
-func runDev(ctx context.Context, o devOptions) error {
+func runDev(ctx context.Context, o devOptions, stderr io.Writer) error {
 	if o.auditSync != "process" && o.auditSync != "disk" {
 		return fmt.Errorf("--audit-sync %q: want process or disk", o.auditSync)
+	}
+	var err error
+	// Whoever reads the endpoints need not stand where we were started.
+	if o.data, err = filepath.Abs(o.data); err != nil {
+		return fmt.Errorf("--data: %w", err)
 	}
 	keys := filepath.Join(o.data, "keys")
 	return run(ctx, settings{
@@ -60,7 +66,7 @@ func runDev(ctx context.Context, o devOptions) error {
 		authzKey: filepath.Join(keys, "authz.key"), xdsKey: filepath.Join(keys, "xds.key"),
 		catalog: o.catalog, secrets: o.secrets, auditSync: o.auditSync == "disk",
 		drain: drainTime, connectionAge: o.svidTTL / 4, verbose: o.verbose, dev: &o,
-	}, newLogger(o.verbose))
+	}, newLogger(stderr, o.verbose))
 }
 
 // devReplica names this process in the store; there is one on a data folder.

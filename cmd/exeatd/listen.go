@@ -68,14 +68,14 @@ func (l *listeners) devSockets(s *settings) (err error) {
 func listenTCP(dev bool, name, addr string) (net.Listener, error) {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
-		return nil, fmt.Errorf("%s address %s: want HOST:PORT, such as 127.0.0.1:0: %w", name, addr, err)
+		return nil, fmt.Errorf("--%s %s: want HOST:PORT, such as 127.0.0.1:0: %w", name, addr, err)
 	}
 	if ip := net.ParseIP(host); dev && (ip == nil || !ip.IsLoopback()) {
 		return nil, fmt.Errorf("--%s %s: exeatd dev listens on loopback addresses only, such as 127.0.0.1", name, addr)
 	}
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
-		return nil, fmt.Errorf("%s address: %w; stop what listens there, or choose another port (0 takes any free one)", name, err)
+		return nil, fmt.Errorf("--%s: %w; stop what listens there, or choose another port (0 takes any free one)", name, err)
 	}
 	return l, nil
 }

@@ -113,6 +113,7 @@ func (p *plane) openStore(ctx context.Context) (err error) {
 		return fmt.Errorf("open the store: %w", err)
 	}
 	p.onClose(func() { p.store.Close() })
+	p.registry.MustRegister(newStaleness(p.store.Index().Age))
 	return nil
 }
 
@@ -122,8 +123,7 @@ func (p *plane) openIdentity(context.Context) (err error) {
 		p.identities = workloadIdentities{p.settings.workloadSocket, p.log}
 		return nil
 	}
-	set, _ := catalog.Load(p.settings.catalog, p.settings.secrets) // its errors are the publisher's to tell
-	p.authority, p.trustDomain, err = openAuthority(*p.settings.dev, set, p.log)
+	p.authority, p.trustDomain, err = openAuthority(*p.settings.dev, p.log)
 	p.identities = embeddedIdentities{p.authority}
 	return err
 }
@@ -133,6 +133,11 @@ func (p *plane) openListeners(context.Context) (err error) {
 		return err
 	}
 	p.onClose(p.listeners.close)
+	// What a process before this one served on says nothing about us.
+	if err := client.RemoveEndpoints(p.settings.data); err != nil {
+		return err
+	}
+	p.onClose(func() { _ = client.RemoveEndpoints(p.settings.data) }) // a stale file does no harm
 	p.endpoints = p.listeners.endpoints()
 	p.endpoints.TrustDomain, p.endpoints.Issuer = p.trustDomain, p.settings.issuer
 	if p.endpoints.Issuer == "" {

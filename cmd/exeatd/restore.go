@@ -57,7 +57,7 @@ are not in it; the audit log says which those were.`,
 
 // restoration makes sense of the flags.
 func restoration(in, members, to string, p place) (backup.Restoration, error) {
-	r := backup.Restoration{In: in, To: to, Log: newLogger(false)}
+	r := backup.Restoration{In: in, To: to, Log: newLogger(p.cmd.ErrOrStderr(), false)}
 	p = p.said(members)
 	if members != "" {
 		if to == "" || p.named() {

@@ -26,7 +26,7 @@ SIGTERM drains: what is under way may end, nothing new is taken.`,
 			if err != nil {
 				return told(cmd, err)
 			}
-			return run(cmd.Context(), s, newLogger(s.verbose))
+			return run(cmd.Context(), s, newLogger(cmd.ErrOrStderr(), s.verbose))
 		},
 	}
 	cmd.Flags().StringVar(&file, "config", "", "YAML file; exeatd config check FILE tells what is wrong with it")

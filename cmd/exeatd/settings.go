@@ -1,8 +1,8 @@
 package main
 
 import (
+	"io"
 	"log/slog"
-	"os"
 	"time"
 
 	"github.com/exeat-dev/exeat/store"
@@ -53,10 +53,10 @@ func (s settings) secretsRoot() string {
 // otherwise.
 const drainTime = 5 * time.Second
 
-func newLogger(verbose bool) *slog.Logger {
+func newLogger(w io.Writer, verbose bool) *slog.Logger {
 	level := slog.LevelInfo
 	if verbose {
 		level = slog.LevelDebug
 	}
-	return slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level}))
 }
