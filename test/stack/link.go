@@ -4,6 +4,7 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"time"
 )
 
 // Link is a TCP proxy between two processes, so that a test can part them.
@@ -14,6 +15,7 @@ type Link struct {
 	listener net.Listener
 	mu       sync.Mutex
 	state    linkState
+	delay    time.Duration // of whatever passes
 	changed  chan struct{} // closed at the next change of state
 	conns    map[net.Conn]struct{}
 	done     sync.WaitGroup
@@ -50,13 +52,21 @@ func (k *Link) Hold() { k.set(linkHeld) }
 // Cut breaks what is connected, and whatever connects.
 func (k *Link) Cut() { k.set(linkCut) }
 
+// Slow delays whatever passes, once for each that is read.
+func (k *Link) Slow(by time.Duration) {
+	k.set(linkUp)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.delay = by
+}
+
 // Heal lets everything pass again; what was held arrives late.
 func (k *Link) Heal() { k.set(linkUp) }
 
 func (k *Link) set(s linkState) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.state = s
+	k.state, k.delay = s, 0
 	close(k.changed)
 	k.changed = make(chan struct{})
 	if s == linkCut {
@@ -123,9 +133,10 @@ func (k *Link) copy(to, from net.Conn) {
 func (k *Link) pass() bool {
 	for {
 		k.mu.Lock()
-		state, changed := k.state, k.changed
+		state, changed, delay := k.state, k.changed, k.delay
 		k.mu.Unlock()
 		if state != linkHeld {
+			time.Sleep(delay) // what a slow link is
 			return state == linkUp
 		}
 		<-changed
