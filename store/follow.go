@@ -139,9 +139,42 @@ func (s *Store) load() (*state, int64, error) {
 	return st, header.Revision, nil
 }
 
+// errSilent: the watch's member hangs, while others take what is written.
+var errSilent = errors.New("the watch is silent")
+
+// hurry ends ctx when the watch is silent, so that another is made, of which
+// another member may be asked.
+func (s *Store) hurry(ctx context.Context, cancel context.CancelCauseFunc) {
+	for pause(ctx, s.cfg.Staleness/beatsPerBound) {
+		if s.beat.overdue(s.cfg.Staleness / 2) {
+			cancel(errSilent)
+			return
+		}
+	}
+}
+
 // follow applies changes until the watch breaks or shows another history.
 func (s *Store) follow(st *state, rev int64) error {
-	return watch(s.ctx, s.client.Watcher, prefixState, rev, s.beat.broken, func(r clientv3.WatchResponse) error {
+	if s.client.ActiveConnection() == nil { // in this process: it cannot hang alone
+		return s.followBy(s.ctx, s.client.Watcher, st, rev)
+	}
+	ctx, cancel := context.WithCancelCause(s.ctx)
+	defer cancel(nil)
+	// A watcher of its own has a stream of its own: a new one need not be of the
+	// member that hung.
+	w := clientv3.NewWatcher(s.client)
+	defer w.Close()
+	s.beat.followed()
+	s.spawn(func() { s.hurry(ctx, cancel) })
+	err := s.followBy(ctx, w, st, rev)
+	if ctx.Err() != nil && s.ctx.Err() == nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+func (s *Store) followBy(ctx context.Context, w clientv3.Watcher, st *state, rev int64) error {
+	return watch(ctx, w, prefixState, rev, s.beat.broken, func(r clientv3.WatchResponse) error {
 		if r.Header.ClusterId != st.cluster || r.Header.Revision < s.index.Revision() {
 			s.index.fresh.broken.Store(true)
 			return errRebuild
