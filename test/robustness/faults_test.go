@@ -26,17 +26,17 @@ type faults struct {
 	cluster  *stack.Cluster
 	sidecars []*stack.ClusterSidecar
 	r        *rand.Rand
+	longest  int // ms that one fault lasts
 }
 
-// step is one fault of a plan. The next begins Apart after it began.
+// step is one fault, and how long there is none after it.
 type step struct {
 	fault
 	For, Apart time.Duration
 }
 
 func (f *faults) next() step {
-	s := step{fault: f.draw(), For: f.between(300, 3000), Apart: f.between(800, 2500)}
-	return s
+	return step{fault: f.draw(), For: f.between(200, f.longest), Apart: f.between(100, f.longest/2)}
 }
 
 func (f *faults) between(least, most int) time.Duration {

@@ -29,13 +29,13 @@ const slack = time.Second
 // the upstream that promises 1, 2, 3 and 8 rule out, and all works again after.
 func TestPromisesHoldUnderFaults(t *testing.T) {
 	t.Parallel()
-	total, roles := shortRun, []string{"api,xds", "xds,authz", "api,authz"}
+	total, longest, roles := shortRun, 1200, []string{"api,xds", "xds,authz", "api,authz"}
 	if text := os.Getenv(timeEnv); text != "" {
 		var err error
 		if total, err = time.ParseDuration(text); err != nil {
 			t.Fatalf("%s: %v", timeEnv, err)
 		}
-		roles = []string{"api", "api", "xds", "xds", "authz", "authz", "authz"}
+		longest, roles = 4000, []string{"api", "api", "xds", "xds", "authz", "authz", "authz"}
 	}
 	seed := seedOf(t)
 	c := stack.StartCluster(t, stack.ClusterOptions{Members: 3, Roles: roles, Staleness: staleness})
@@ -46,7 +46,7 @@ func TestPromisesHoldUnderFaults(t *testing.T) {
 	for _, s := range sidecars {
 		w.start(t, ctx, s, 3)
 	}
-	f := &faults{cluster: c, sidecars: sidecars, r: rand.New(rand.NewPCG(seed, 0))}
+	f := &faults{cluster: c, sidecars: sidecars, r: rand.New(rand.NewPCG(seed, 0)), longest: longest}
 	done := f.run(t, total)
 	for _, e := range c.Exeatds {
 		e.AwaitReady(t)
