@@ -76,7 +76,7 @@ func (s *Service) questioned(ctx context.Context, c Caller, q Question) ([]*poli
 	}
 	if q.Task != "" {
 		v, err := s.view(ctx, q.Task)
-		if v, err = readable(c, v, err); err != nil {
+		if v, err = s.readable(c, v, err); err != nil {
 			return nil, err
 		}
 		if q.Agent != "" && q.Agent != v.Task.Agent {
@@ -87,7 +87,7 @@ func (s *Service) questioned(ctx context.Context, c Caller, q Question) ([]*poli
 	var out []*policy.TaskView
 	now := s.store.Now()
 	for _, t := range s.Tasks(c) {
-		if v := s.index.Task(t.ID); v != nil && t.Live(now) && (!c.Operator || t.Agent == q.Agent) && len(out) < MaxLive {
+		if v := s.index.Task(t.ID); v != nil && t.Live(now) && (c.Agent != nil || t.Agent == q.Agent) && len(out) < MaxLive {
 			out = append(out, v)
 		}
 	}
@@ -104,11 +104,11 @@ func (s *Service) Decision(ctx context.Context, c Caller, id string) (audit.Reco
 	if err != nil {
 		return audit.Recorded{}, err
 	}
-	if c.Operator {
+	if c.May(policy.VerbView, d.Owner) { // also of a task that is forgotten
 		return d, nil
 	}
 	v, err := s.view(ctx, d.Task)
-	if _, err = readable(c, v, err); err != nil {
+	if _, err = s.readable(c, v, err); err != nil {
 		return audit.Recorded{}, err
 	}
 	return d, nil

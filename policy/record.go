@@ -82,6 +82,9 @@ type Grant struct {
 	Digest string
 	// Catalog is the revision under which it was decided.
 	Catalog string
+	// Approval is the request that people decide or decided on; empty when
+	// nobody was asked.
+	Approval ApprovalID
 }
 
 // Valid reports whether id is a prefix and a ULID, as Exeat makes them.

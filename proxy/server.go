@@ -63,6 +63,10 @@ type Config struct {
 	Now         func() time.Time
 	Credentials Credentials
 	Audit       Recorder
+	// Touches is needed where a policy asks for a task's history: without it
+	// such calls are denied. Tallies tells what tasks have sent; may be nil.
+	Touches Touches
+	Tallies Tallies
 	// MaxChecks bounds the checks that run at once; more are denied at once as
 	// overloaded. 4096 when zero.
 	MaxChecks int
@@ -79,6 +83,8 @@ type Server struct {
 	now         func() time.Time
 	credentials Credentials
 	audit       Recorder
+	touches     Touches
+	tallies     Tallies
 	metrics     *metrics
 	log         *slog.Logger
 	load        load
@@ -98,7 +104,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{
 		index: cfg.Index, now: cfg.Now, credentials: cfg.Credentials, audit: cfg.Audit,
-		metrics: m, log: cfg.Log, peer: identity.PeerID,
+		touches: cfg.Touches, tallies: cfg.Tallies, metrics: m, log: cfg.Log, peer: identity.PeerID,
 	}
 	if s.log == nil {
 		s.log = slog.Default()

@@ -105,11 +105,11 @@ type (
 
 func (b builder) explainRoutes() {
 	tag := []string{"decisions"}
-	serve(b, huma.Operation{OperationID: "explain", Method: http.MethodPost, Path: "/v1/explain", Tags: tag, Security: bySidecar(),
+	serve(b, policy.VerbView, huma.Operation{OperationID: "explain", Method: http.MethodPost, Path: "/v1/explain", Tags: tag,
 		Summary:     "Say what would become of a call, and why",
 		Description: "Which grants are looked at, the first part of each rule that does not fit, and what may be asked for. It is no decision and is not recorded.",
 	}, bodyRequired, b.explain)
-	serve(b, huma.Operation{OperationID: "getDecision", Method: http.MethodGet, Path: "/v1/decisions/{id}", Tags: tag, Security: bySidecar(),
+	serve(b, policy.VerbView, huma.Operation{OperationID: "getDecision", Method: http.MethodGet, Path: "/v1/decisions/{id}", Tags: tag,
 		Summary: "Read a recorded decision"}, bodyNone, b.getDecision)
 }
 

@@ -25,15 +25,15 @@ type (
 // localRoutes are those of the Unix socket alone.
 func (b builder) localRoutes() {
 	if b.snapshot != nil {
-		serve(b, huma.Operation{OperationID: "backup", Method: http.MethodGet, Path: "/local/v1/snapshot", Tags: []string{"operation"},
-			Security: bySidecar(), Summary: "Copy the whole store, task credentials and sealed keys included",
+		serve(b, verbOperator, huma.Operation{OperationID: "backup", Method: http.MethodGet, Path: "/local/v1/snapshot", Tags: []string{"operation"},
+			Summary:     "Copy the whole store, task credentials and sealed keys included",
 			Description: "The trailer Exeat-Latest names the latest change that the copy must hold; without it the copy is not whole."}, bodyNone, b.backup)
 	}
 	if b.enroller == nil {
 		return
 	}
-	serve(b, huma.Operation{OperationID: "enrollSidecar", Method: http.MethodPost, Path: "/local/v1/sidecars", Tags: []string{"sidecars"},
-		Security: bySidecar(), Summary: "Make the calling process a sidecar of an agent", DefaultStatus: http.StatusCreated,
+	serve(b, verbOperator, huma.Operation{OperationID: "enrollSidecar", Method: http.MethodPost, Path: "/local/v1/sidecars", Tags: []string{"sidecars"},
+		Summary: "Make the calling process a sidecar of an agent", DefaultStatus: http.StatusCreated,
 		Description: "The identity is bound to the process that made the connection, and ends with it."}, bodyRequired, b.enroll)
 }
 

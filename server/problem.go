@@ -66,13 +66,16 @@ var (
 	codeBrowser          = code{"browser_request", http.StatusForbidden, "Browsers are not served"}
 	codeNoRoute          = code{"no_such_route", http.StatusNotFound, "No such route"}
 	codeMethod           = code{"method_not_allowed", http.StatusMethodNotAllowed, "The route has no such method"}
-	codeNoIdentity       = code{"identity_required", http.StatusUnauthorized, "A client certificate is needed"}
+	codeNoIdentity       = code{"identity_required", http.StatusUnauthorized, "A client certificate or an ID token is needed"}
+	codeTokenExpired     = code{"token_expired", http.StatusUnauthorized, "The ID token has expired"}
+	codeTokenRefused     = code{"token_refused", http.StatusUnauthorized, "The ID token is not taken"}
 	codeUseSidecar       = code{"use_sidecar", http.StatusForbidden, "An agent calls through its sidecar"}
 	codeUnknownCaller    = code{"unknown_caller", http.StatusForbidden, "No agent belongs to this identity"}
 	codeNotLocalUser     = code{"not_local_operator", http.StatusForbidden, "Only who runs this process may use its socket"}
 	codeNotFound         = code{"not_found", http.StatusNotFound, "No such task or grant"}
 	codeTaskProof        = code{"task_credential_required", http.StatusForbidden, "The task's credential is needed"}
 	codeNotOperator      = code{"operator_required", http.StatusForbidden, "Only an operator may do this"}
+	codeVerb             = code{"verb_required", http.StatusForbidden, "The catalog lets you do no such thing"}
 	codeOperatorHasNone  = code{"sidecar_required", http.StatusForbidden, "Only a sidecar may do this for its agent"}
 	codeEnded            = code{"ended", http.StatusConflict, "It has ended"}
 	codeChanged          = code{"changed_meanwhile", http.StatusConflict, "It changed meanwhile"}
@@ -103,6 +106,9 @@ func (p *Problem) at(field string) *Problem {
 // write sends p; nothing may have been written before.
 func (p *Problem) write(w http.ResponseWriter) {
 	w.Header().Set("Content-Type", problemJSON)
+	if p.Status == http.StatusUnauthorized { // RFC 9110 section 11.6.1
+		w.Header().Set("WWW-Authenticate", "Bearer")
+	}
 	if p.Status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", "1")
 	}
@@ -152,7 +158,7 @@ var sentinels = [...]struct {
 }{
 	{grant.ErrNotFound, codeNotFound, "There is no such task or grant here, or it is not yours."},
 	{grant.ErrProof, codeTaskProof, "Send the task's credential in the header Exeat-Task-Credential, or call " + policy.HostAPI + " through the task's proxy."},
-	{grant.ErrOperator, codeNotOperator, "Ask an operator, or end the grant or the task yourself."},
+	{grant.ErrOperator, codeNotOperator, "Ask an operator, or someone whom an Access of the catalog lets do it; an agent ends the grant or the task itself."},
 	{grant.ErrNoInstance, codeOperatorHasNone, "Tasks and grants belong to a sidecar: start it with exeat run, and call its EXEAT_URL."},
 	{grant.ErrEnded, codeEnded, "What ended does not come back; start a new task or ask for a new grant."},
 	{grant.ErrTooMany, codeTooMany, "End what is no longer needed, then ask again."},

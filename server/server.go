@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/exeat-dev/exeat/grant"
+	"github.com/exeat-dev/exeat/identity/oidc"
 	"github.com/exeat-dev/exeat/store"
 )
 
@@ -39,6 +40,8 @@ type Config struct {
 	// Snapshot copies the store to w, and gives the latest change that was in it
 	// when it was asked. It may be nil: then no backup is made here.
 	Snapshot func(ctx context.Context, w io.Writer) (latest int64, err error)
+	// People verifies who people are; one with the system's roots when nil.
+	People *oidc.Verifier
 	// TrustDomain whose identities are served, such as exeat.local.
 	TrustDomain string
 	Registry    prometheus.Registerer
@@ -52,6 +55,7 @@ type Server struct {
 	issuer   Issuer
 	enroller Enroller
 	snapshot func(context.Context, io.Writer) (int64, error)
+	people   *oidc.Verifier
 	domain   string
 	log      *slog.Logger
 	requests *prometheus.CounterVec
@@ -75,7 +79,11 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Registry == nil {
 		cfg.Registry = prometheus.NewRegistry()
 	}
+	if cfg.People == nil {
+		cfg.People = oidc.NewVerifier(nil, cfg.Store.Now)
+	}
 	s := &Server{
+		people: cfg.People,
 		grants: cfg.Grants, index: cfg.Store.Index(), issuer: cfg.Issuer, enroller: cfg.Enroller,
 		snapshot: cfg.Snapshot, domain: cfg.TrustDomain, log: cfg.Log, attempts: cfg.Store.Bucket("attempt"), now: cfg.Store.Now,
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -86,7 +94,7 @@ func New(cfg Config) (*Server, error) {
 	if err := cfg.Registry.Register(s.requests); err != nil {
 		return nil, err
 	}
-	s.public = s.front(s.routes(false), s.peerCaller)
+	s.public = s.front(s.routes(false), s.apiCaller)
 	s.local = s.front(s.routes(true), s.localCaller)
 	return s, nil
 }
@@ -129,6 +137,9 @@ func (s *Server) admit(w http.ResponseWriter, req *http.Request, r *router, rout
 	if !route.public {
 		c, p := who(req)
 		if p != nil {
+			return p
+		}
+		if p := route.mayCall(c); p != nil {
 			return p
 		}
 		req = req.WithContext(context.WithValue(req.Context(), callerKey{}, c))

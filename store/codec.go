@@ -109,6 +109,7 @@ func encodeGrant(g policy.Grant) []byte {
 		Version: version, Id: string(g.ID), Task: string(g.Task), Agent: g.Agent, Owner: g.Owner,
 		Instance: string(g.Instance), Capability: g.Capability, Params: g.Params, Destination: g.Destination,
 		Life: lifeRecord(g.Life), Digest: g.Digest, Catalog: g.Catalog,
+		Approval: string(g.Approval),
 	})
 }
 
@@ -125,6 +126,7 @@ func decodeGrant(task policy.TaskID, id policy.GrantID, b []byte) (policy.Grant,
 		ID: id, Task: task, Agent: intern(r.GetAgent()), Instance: policy.Instance(intern(r.GetInstance())),
 		Capability: intern(r.GetCapability()), Params: r.GetParams(), Destination: intern(r.GetDestination()),
 		Life: lifeOf(r.GetLife()), Digest: r.GetDigest(), Catalog: intern(r.GetCatalog()),
+		Approval: policy.ApprovalID(r.GetApproval()),
 	}
 	for _, o := range r.GetOwner() {
 		g.Owner = append(g.Owner, intern(o))
@@ -153,5 +155,5 @@ func encodeMark(at time.Time) []byte { return encode(&record.Mark{Version: versi
 // where it is in its life.
 func sameGrant(a, b policy.Grant) bool {
 	return a.ID == b.ID && a.Task == b.Task && a.Agent == b.Agent && a.Instance == b.Instance &&
-		a.Capability == b.Capability && a.Destination == b.Destination && maps.Equal(a.Params, b.Params)
+		a.Capability == b.Capability && a.Destination == b.Destination && a.Approval == b.Approval && maps.Equal(a.Params, b.Params)
 }

@@ -186,7 +186,7 @@ func (p *plane) openCredentials(ctx context.Context) error {
 
 func (p *plane) openProxy(context.Context) (err error) {
 	p.proxy, err = proxy.New(proxy.Config{
-		Index: p.store.Index(), Now: p.store.Now, Credentials: p.minter, Audit: p.audit, Registry: p.registry, Log: p.log,
+		Index: p.store.Index(), Now: p.store.Now, Credentials: p.minter, Audit: p.audit, Touches: p.store, Tallies: p.audit, Registry: p.registry, Log: p.log,
 	})
 	return err
 }

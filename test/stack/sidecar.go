@@ -66,6 +66,9 @@ func startSidecar(t testing.TB, log *Log, started func(pid int), command string,
 	return sc
 }
 
+// raceExit is how a program ends in which the race detector found a race.
+const raceExit = 66
+
 func end(t testing.TB, cmd *exec.Cmd, dir string, log *Log) {
 	_ = cmd.Process.Signal(syscall.SIGTERM) // it may have ended with what it served
 	late := time.AfterFunc(20*time.Second, func() {
@@ -74,6 +77,9 @@ func end(t testing.TB, cmd *exec.Cmd, dir string, log *Log) {
 	})
 	defer late.Stop()
 	_ = cmd.Wait()
+	if cmd.ProcessState.ExitCode() == raceExit {
+		t.Error("the race detector found a race in the sidecar")
+	}
 	if t.Failed() {
 		t.Logf("the sidecar said:\n%s", log)
 	}
