@@ -470,7 +470,10 @@ func TestApprovalsSurviveARestart(t *testing.T) {
 	}
 	w.votes(w.lead("bob"), a.ID)
 	w.reopen()
-	w.until(task.ID, func(v *policy.TaskView) bool { h := find(v, gs[0].ID); return h != nil && h.Grant.State == policy.Active })
+	w.until(task.ID, func(v *policy.TaskView) bool {
+		h := find(v, gs[0].ID)
+		return h != nil && h.Grant.State == policy.Active
+	})
 	if now := w.approval(a.ID); now.State != "approved" {
 		t.Errorf("it is %s", now.State)
 	}

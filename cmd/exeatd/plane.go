@@ -156,7 +156,7 @@ func (p *plane) openAPI(context.Context) (err error) {
 	}
 	p.api, err = server.New(server.Config{
 		Grants: p.grants, Store: p.store, Issuer: p.issuer, Enroller: enroller{p}, TrustDomain: p.trustDomain,
-		Registry: p.registry, Log: p.log,
+		Registry: p.registry, Log: p.log, Terminal: terminal(),
 	})
 	return err
 }
