@@ -68,15 +68,9 @@ func (c *Client) Receipt(ctx context.Context, id string) (Receipt, error) {
 
 // RequestGrant asks for a grant and waits for it to be ready. A grant that was
 // given but is not ready in time is no error: see Ready and Detail, and go on
-// with GetGrant. A refusal is a *Problem for which Refused reports true.
+// with GetGrant, as with one that people must approve first. A refusal is a *Problem for which Refused reports true.
 func (c *Client) RequestGrant(ctx context.Context, r GrantRequest) (Grant, error) {
-	in := struct {
-		Task       string            `json:"task"`
-		Capability string            `json:"capability"`
-		Params     map[string]string `json:"params,omitempty"`
-		TTL        string            `json:"ttl,omitempty"`
-		MaxUses    int64             `json:"maxUses,omitempty"`
-	}{r.Task, r.Capability, r.Params, duration(r.TTL), r.MaxUses}
+	in := grantForm{r.Task, r.Capability, r.Params, duration(r.TTL), r.MaxUses}
 	var g Grant
 	err := c.do(ctx, call{method: http.MethodPost, path: "/v1/grants", query: waiting(r.Wait), in: in, out: &g, wait: r.Wait})
 	return g, err

@@ -3,6 +3,8 @@ package client
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +13,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strings"
 	"time"
 )
 
@@ -33,6 +36,7 @@ type Client struct {
 	base       string
 	http       *http.Client
 	credential Secret
+	token      Secret
 }
 
 // Option changes how a Client works.
@@ -46,6 +50,10 @@ func WithHTTPClient(hc *http.Client) Option { return func(c *Client) { c.http = 
 func WithTaskCredential(credential Secret) Option {
 	return func(c *Client) { c.credential = credential }
 }
+
+// WithToken speaks as the person of that ID token (OpenID Connect Core 1.0
+// section 2).
+func WithToken(token Secret) Option { return func(c *Client) { c.token = token } }
 
 // New makes a Client of the API at a URL such as EXEAT_URL.
 func New(baseURL string, options ...Option) (*Client, error) {
@@ -84,6 +92,23 @@ func FromEnv(options ...Option) (*Client, error) {
 	}
 	credential := NewSecret(os.Getenv(EnvTaskCredential))
 	return New(base, append([]Option{WithTaskCredential(credential)}, options...)...)
+}
+
+// NewRemote makes a Client of an exeatd that people reach over TLS, such as
+// Endpoints.API. caPEM verifies it; empty: the system's roots do.
+func NewRemote(baseURL string, caPEM []byte, options ...Option) (*Client, error) {
+	hc := direct(nil)
+	if len(caPEM) > 0 {
+		roots := x509.NewCertPool()
+		if !roots.AppendCertsFromPEM(caPEM) {
+			return nil, errors.New("client: the CA file holds no certificate in PEM")
+		}
+		hc.Transport.(*http.Transport).TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+	}
+	if !strings.HasPrefix(baseURL, "https://") {
+		return nil, errors.New("client: people's tokens go over https alone")
+	}
+	return New(baseURL, append([]Option{WithHTTPClient(hc)}, options...)...)
 }
 
 // ForTask gives a Client that acts within the task with that credential.
@@ -163,6 +188,9 @@ func (c *Client) request(ctx context.Context, r call) (*http.Request, error) {
 	}
 	if r.in != nil {
 		req.Header.Set("Content-Type", "application/json")
+	}
+	if !c.token.IsZero() {
+		req.Header.Set("Authorization", "Bearer "+c.token.Expose())
 	}
 	if !c.credential.IsZero() {
 		req.Header.Set(headerCredential, c.credential.Expose())

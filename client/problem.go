@@ -21,6 +21,8 @@ type Problem struct {
 	// Detail says what happened and what to do next.
 	Detail string  `json:"detail"`
 	Errors []Fault `json:"errors,omitempty"`
+	// StepUp is there with code step_up_required.
+	StepUp *StepUp `json:"stepUp,omitempty"`
 	// Reason is set in place of Code when the sidecar itself refused, such as
 	// state_stale.
 	Reason string `json:"reason,omitempty"`

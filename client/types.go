@@ -86,10 +86,14 @@ type Grant struct {
 	State       string            `json:"state"` // pending, active or ended
 	// Ready: the very next call under the grant succeeds.
 	Ready bool `json:"ready"`
-	// Waiting says what an active grant that is not ready waits for, Detail the
+	// Waiting says what a grant that is not ready waits for, Detail the
 	// same in words, or why it failed.
-	Waiting     string    `json:"waiting,omitempty"`
-	Detail      string    `json:"detail,omitempty"`
+	Waiting string `json:"waiting,omitempty"`
+	Detail  string `json:"detail,omitempty"`
+	// Approval is the request that people decide or decided on; Next says what
+	// to do while they do.
+	Approval    string    `json:"approval,omitempty"`
+	Next        []Next    `json:"next,omitempty"`
 	RequestedAt time.Time `json:"requestedAt"`
 	Until       time.Time `json:"until"`
 	EndedAt     time.Time `json:"endedAt,omitzero"`

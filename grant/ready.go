@@ -74,7 +74,21 @@ func (s *Service) await(ctx context.Context, task policy.TaskID, id policy.Grant
 	if now := held(s.index.Task(task), id); now != nil {
 		h = now
 	}
-	return s.status(h, waiting), nil
+	return s.told(ctx, s.status(h, waiting)), nil
+}
+
+// told adds why people did not approve a grant.
+func (s *Service) told(ctx context.Context, st Status) Status {
+	g := st.Grant
+	if st.Why != "" || g.State != policy.Ended || g.Approval == "" || !g.Activated.IsZero() {
+		return st
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), instant)
+	defer cancel()
+	if asked, err := s.store.GetApproval(ctx, g.Approval); err == nil { // how it ended is told without it
+		st.Why = asked.Approval.Comment
+	}
+	return st
 }
 
 // instant is how long an answer that does not wait may take to be put

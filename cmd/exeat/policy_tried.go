@@ -40,7 +40,7 @@ func (t *tried) write(out io.Writer, form string) error {
 		fmt.Fprintf(out, "  for at most %d calls\n", t.MaxUses)
 	}
 	if a := t.Approval; a != nil {
-		fmt.Fprintf(out, "  once %d people approve%s%s\n", a.Count, among(a.Groups), signedIn(a))
+		fmt.Fprintf(out, "  once %d people approve%s%s\n", a.Count, among(a.Groups), signInOf(a))
 	}
 	if t.Call != nil {
 		fmt.Fprintf(out, "the call is denied: %s\n", t.Call.Reason)
@@ -66,7 +66,7 @@ func among(groups []string) string {
 	return " of " + strings.Join(groups, ", ")
 }
 
-func signedIn(a *triedDemand) string {
+func signInOf(a *triedDemand) string {
 	var parts []string
 	if a.MaxAge != "" {
 		parts = append(parts, "within "+a.MaxAge)

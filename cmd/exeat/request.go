@@ -32,11 +32,14 @@ func requestCommand() *cobra.Command {
 			g, err := api.RequestGrant(cmd.Context(), client.GrantRequest{
 				Task: task.ID, Capability: spec.capability, Params: spec.params, TTL: ttl, MaxUses: uses, Wait: readyWait,
 			})
+			if err == nil {
+				g, err = decided(cmd.Context(), api, g, cmd.ErrOrStderr())
+			}
 			if err != nil {
 				return err
 			}
 			if !g.Ready {
-				return fmt.Errorf("%s is %s, not ready: %s", g.ID, g.State, g.Detail)
+				return fmt.Errorf("%s is %s, not ready: %s%s", g.ID, g.State, g.EndReason, detailOf(g))
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%s ready until %s\n", g.ID, g.Until.Local().Format(time.RFC3339))
 			return nil
@@ -45,4 +48,11 @@ func requestCommand() *cobra.Command {
 	cmd.Flags().DurationVar(&ttl, "ttl", 0, "how long it is to last (the capability's own when 0)")
 	cmd.Flags().Int64Var(&uses, "max-uses", 0, "how many calls it is to authorise (the capability's own when 0)")
 	return cmd
+}
+
+func detailOf(g client.Grant) string {
+	if g.Detail == "" {
+		return ""
+	}
+	return " (" + visible(g.Detail) + ")"
 }

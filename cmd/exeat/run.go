@@ -84,7 +84,7 @@ func run(ctx context.Context, o runOptions, args []string, stderr io.Writer) (in
 		return exitRun, err
 	}
 	defer s.sidecar.stop()
-	if err := s.ask(setup, specs); err != nil {
+	if err := s.ask(setup, specs, stderr); err != nil {
 		s.end(ctx, o, false, stderr)
 		var refused errRefused
 		if errors.As(err, &refused) {
@@ -136,11 +136,14 @@ func begin(ctx context.Context, o runOptions) (*session, error) {
 // readyWait bounds how long one grant may take to be ready.
 const readyWait = 30 * time.Second
 
-// ask requests the grants, and returns once the very next call under each
-// succeeds.
-func (s *session) ask(ctx context.Context, specs []grantSpec) error {
+// ask requests the grants, waits for people where they must approve, and returns
+// once the very next call under each succeeds.
+func (s *session) ask(ctx context.Context, specs []grantSpec, stderr io.Writer) error {
 	for _, spec := range specs {
 		g, err := s.api.RequestGrant(ctx, client.GrantRequest{Task: s.task.ID, Capability: spec.capability, Params: spec.params, Wait: readyWait})
+		if err == nil {
+			g, err = decided(ctx, s.api, g, stderr)
+		}
 		var p *client.Problem
 		switch {
 		case errors.As(err, &p) && p.Refused():

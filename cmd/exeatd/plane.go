@@ -225,6 +225,9 @@ func (p *plane) openAPI(ctx context.Context) (err error) {
 	if p.authority != nil { // elsewhere sidecars have identities of their own
 		cfg.Enroller = enroller{p}
 	}
+	if p.settings.dev != nil {
+		cfg.Terminal = terminal()
+	}
 	cfg.Grants = p.grants
 	p.api, err = server.New(cfg)
 	return err
