@@ -16,6 +16,7 @@ type devOptions struct {
 	svidTTL                time.Duration
 	auditSync              string
 	verbose                bool
+	notify                 notifyOptions
 }
 
 func devCommand() *cobra.Command {
@@ -39,6 +40,7 @@ to DATA/endpoints.json. Port 0 takes any free one.`,
 	f.StringVar(&o.trustDomain, "trust-domain", "", "SPIFFE trust domain at first start (the catalog's when empty)")
 	f.DurationVar(&o.svidTTL, "svid-ttl", time.Hour, "life of an X.509-SVID; renewed at half of it")
 	f.StringVar(&o.auditSync, "audit-sync", "process", "what a decision survives before a call leaves: process (its death) or disk (power loss)")
+	o.notify.flags(f)
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "log at debug level")
 	_ = cmd.MarkFlagRequired("catalog")
 	return cmd

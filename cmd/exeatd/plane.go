@@ -41,6 +41,7 @@ type plane struct {
 	issuer    *credential.Issuer
 	minter    *credential.Manager
 	grants    *grant.Service
+	notifier  *grant.Notifier // nil: nobody is notified
 	api       *server.Server
 	xds       *xds.Server
 	proxy     *proxy.Server
@@ -152,6 +153,9 @@ func (p *plane) secretsRoot() string {
 func (p *plane) openAPI(context.Context) (err error) {
 	p.grants, err = grant.New(grant.Config{Store: p.store, Audit: p.audit, Failures: p.minter, Registry: p.registry, Log: p.log})
 	if err != nil {
+		return err
+	}
+	if p.notifier, err = p.options.notify.notifier(p.grants, p.endpoints.API); err != nil {
 		return err
 	}
 	p.api, err = server.New(server.Config{

@@ -63,6 +63,9 @@ func (p *plane) serve(ctx context.Context) error {
 	g.Go(func() error { p.publisher.Run(ctx); return nil })
 	g.Go(func() error { return p.minter.Run(ctx) })
 	g.Go(func() error { return p.grants.Run(ctx) })
+	if p.notifier != nil {
+		g.Go(func() error { return p.notifier.Run(ctx) })
+	}
 	g.Go(func() error { return p.xds.Run(ctx) })
 	if err := p.serveAPI(ctx, g); err != nil {
 		return err
