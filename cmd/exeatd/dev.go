@@ -23,6 +23,7 @@ type devOptions struct {
 	policyBundle           string
 	policyKeys, policyCA   string
 	verbose                bool
+	notify                 notifyOptions
 }
 
 func devCommand() *cobra.Command {
@@ -49,6 +50,7 @@ to DATA/endpoints.json. Port 0 takes any free one.`,
 	f.StringVar(&o.policyBundle, "policy-bundle", "", "OPA bundle with the policies: a folder, a .tar.gz file or an https URL (the catalog's folder policies when empty)")
 	f.StringVar(&o.policyKeys, "policy-keys", "", "JSON file of the public keys that verify the bundle; unsigned ones are refused then")
 	f.StringVar(&o.policyCA, "policy-ca", "", "PEM file to trust for the bundle's https instead of the system's roots")
+	o.notify.flags(f)
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "log at debug level")
 	_ = cmd.MarkFlagRequired("catalog")
 	return cmd

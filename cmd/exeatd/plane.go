@@ -48,6 +48,7 @@ type plane struct {
 	grants   *grant.Service
 
 	// Role api.
+	notifier  *grant.Notifier // nil: nobody is notified
 	api       *server.Server
 	publisher *catalog.Publisher
 
@@ -227,6 +228,9 @@ func (p *plane) openAPI(ctx context.Context) (err error) {
 	}
 	if p.settings.dev != nil {
 		cfg.Terminal = terminal()
+		if p.notifier, err = p.settings.dev.notify.notifier(p.grants, p.endpoints.API); err != nil {
+			return err
+		}
 	}
 	cfg.Grants = p.grants
 	p.api, err = server.New(cfg)
