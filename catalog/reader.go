@@ -62,6 +62,7 @@ func readAll(f folder) *reader {
 	for _, file := range f.files {
 		r.file(file)
 	}
+	r.policies(f.policies)
 	return r
 }
 
@@ -115,6 +116,7 @@ func (r *reader) document(d *decoder, root *yaml.Node) {
 // kinds are the kinds of objects, and how each gets into the set.
 func (r *reader) kinds() map[string]func(*decoder, *yaml.Node, bool) {
 	return map[string]func(*decoder, *yaml.Node, bool){
+		"Access":      into(&r.set.Access),
 		"Agent":       into(&r.set.Agents),
 		"Capability":  into(&r.set.Capabilities),
 		"Destination": into(&r.set.Destinations),
@@ -133,7 +135,7 @@ func into[T any](list *[]T) func(*decoder, *yaml.Node, bool) {
 }
 
 func (d *decoder) unknownKind(kind string, line int) {
-	kinds := []string{"Agent", "Capability", "Destination", "Provider"}
+	kinds := []string{"Access", "Agent", "Capability", "Destination", "Provider"}
 	message := "want " + listed(kinds)
 	if guess := closest(kind, kinds); guess != "" {
 		message += "; did you mean " + guess + "?"
@@ -197,6 +199,8 @@ func (r *reader) compile() *policy.Catalog {
 	for _, p := range problems {
 		o, known := r.objects[objectKey{p.Kind, p.Name}]
 		switch {
+		case p.Line > 0:
+			r.errs = append(r.errs, Error{File: p.Name, Line: p.Line, Message: p.Message})
 		case !known:
 			r.errs = append(r.errs, Error{File: "catalog", Field: p.Field, Message: p.Message})
 		case !o.spoiled(p.Field):

@@ -205,6 +205,8 @@ type Next struct {
 	Action     string            `json:"action"`
 	Capability string            `json:"capability,omitempty"`
 	Params     map[string]string `json:"params,omitempty"`
+	Approval   string            `json:"approval,omitempty"`
+	Address    string            `json:"address,omitempty"`
 }
 
 // Sidecar is a connected sidecar and how far its configuration is: what was
@@ -265,6 +267,9 @@ type ExplainedTask struct {
 	Grant   string           `json:"grant,omitempty"` // that allows it, or came closest
 	Grants  []ExplainedGrant `json:"grants,omitempty"`
 	Next    []Next           `json:"next,omitempty"`
+	// Rule of a policy that denies what the grant covers, and what it says.
+	Rule     string   `json:"rule,omitempty"`
+	Messages []string `json:"messages,omitempty"`
 }
 
 // ExplainedGrant is one grant that the call was held against.

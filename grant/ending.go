@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/exeat-dev/exeat/audit"
 	"github.com/exeat-dev/exeat/policy"
 	"github.com/exeat-dev/exeat/store"
 )
@@ -37,16 +38,42 @@ func (s *Service) End(ctx context.Context, c Caller, id policy.GrantID) (Status,
 	if v, err = changeable(c, v, err); err != nil {
 		return Status{}, Ending{}, err
 	}
+	if h := held(v, id); h != nil && h.Grant.State == policy.Pending {
+		return s.withdraw(ctx, v, h.Grant, c)
+	}
 	return s.endOne(ctx, v, id, policy.EndCompleted, c.Name)
 }
 
-// Revoke ends any grant on behalf of an operator.
+// withdraw ends a request that people have not decided on, with all its grants.
+func (s *Service) withdraw(ctx context.Context, v *policy.TaskView, g policy.Grant, c Caller) (Status, Ending, error) {
+	asked, rev, err := s.store.ChangeApproval(ctx, g.Approval, func(asked store.Asked) (store.Asked, error) {
+		if s.undecided(asked) != nil {
+			return asked, policy.ErrEnded
+		}
+		return s.closed(asked, policy.ApprovalWithdrawn, policy.EndWithdrawn, c.Name, "")
+	})
+	if errors.Is(err, policy.ErrEnded) || errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrFull) {
+		return s.endOne(ctx, v, g.ID, policy.EndWithdrawn, c.Name) // decided meanwhile, or there is no space for more
+	}
+	if err != nil {
+		return Status{}, Ending{}, hide(err)
+	}
+	s.recordClosed(ctx, asked, rev, audit.ApprovalWithdrawn)
+	for _, ended := range asked.Grants {
+		if ended.ID == g.ID {
+			g = ended
+		}
+	}
+	return Status{Grant: g}, s.enforce(ctx, g.Instance, rev, accepted(g.Life), accepted(g.Life)), nil
+}
+
+// Revoke ends a grant on behalf of whoever may revoke what is its agent's.
 func (s *Service) Revoke(ctx context.Context, c Caller, id policy.GrantID) (Status, Ending, error) {
-	if !c.Operator {
+	if !c.MayAny(policy.VerbRevoke) {
 		return Status{}, Ending{}, ErrOperator
 	}
 	v, err := s.taskOf(ctx, id)
-	if err != nil {
+	if v, err = s.revocable(c, v, err); err != nil {
 		return Status{}, Ending{}, err
 	}
 	return s.endOne(ctx, v, id, policy.EndRevoked, c.Name)
@@ -81,13 +108,30 @@ func (s *Service) EndTask(ctx context.Context, c Caller, id policy.TaskID, why p
 	return s.endWhole(ctx, v, why, c.Name)
 }
 
-// RevokeTask ends any task and all its grants on behalf of an operator.
+// revocable finds a task whose agent c may revoke things of. What c may see and
+// not revoke is refused; anything else does not exist.
+func (s *Service) revocable(c Caller, v *policy.TaskView, err error) (*policy.TaskView, error) {
+	if err != nil {
+		return nil, err
+	}
+	owners := s.ownerOf(v.Task.Agent)
+	switch {
+	case c.May(policy.VerbRevoke, owners):
+		return v, nil
+	case c.maySee(v.Task, owners):
+		return nil, ErrOperator
+	}
+	return nil, ErrNotFound
+}
+
+// RevokeTask ends a task and all its grants on behalf of whoever may revoke
+// what is its agent's.
 func (s *Service) RevokeTask(ctx context.Context, c Caller, id policy.TaskID) (Receipt, error) {
-	if !c.Operator {
+	if !c.MayAny(policy.VerbRevoke) {
 		return Receipt{}, ErrOperator
 	}
 	v, err := s.view(ctx, id)
-	if err != nil {
+	if v, err = s.revocable(c, v, err); err != nil {
 		return Receipt{}, err
 	}
 	return s.endWhole(ctx, v, policy.EndRevoked, c.Name)

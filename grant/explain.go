@@ -56,7 +56,9 @@ func (s *Service) Explain(ctx context.Context, c Caller, q Question) (Explained,
 	}
 	out := Explained{Agent: agent.Name, Call: call}
 	for _, v := range views {
-		out.Tasks = append(out.Tasks, ExplainedTask{v.Task.ID, policy.Explain(cat, agent, v, &call, now)})
+		e := policy.Explain(cat, agent, v, &call, now)
+		e.Consult(ctx, cat, policy.CallFacts{Agent: agent, View: v, BytesOut: s.audit.Tally(v.Task.ID).Sent}, &call, now)
+		out.Tasks = append(out.Tasks, ExplainedTask{v.Task.ID, e})
 	}
 	if len(views) == 0 {
 		out.Tasks = []ExplainedTask{{"", policy.Explain(cat, agent, nil, &call, now)}}
@@ -76,7 +78,7 @@ func (s *Service) questioned(ctx context.Context, c Caller, q Question) ([]*poli
 	}
 	if q.Task != "" {
 		v, err := s.view(ctx, q.Task)
-		if v, err = readable(c, v, err); err != nil {
+		if v, err = s.readable(c, v, err); err != nil {
 			return nil, err
 		}
 		if q.Agent != "" && q.Agent != v.Task.Agent {
@@ -87,7 +89,7 @@ func (s *Service) questioned(ctx context.Context, c Caller, q Question) ([]*poli
 	var out []*policy.TaskView
 	now := s.store.Now()
 	for _, t := range s.Tasks(c) {
-		if v := s.index.Task(t.ID); v != nil && t.Live(now) && (!c.Operator || t.Agent == q.Agent) && len(out) < MaxLive {
+		if v := s.index.Task(t.ID); v != nil && t.Live(now) && (c.Agent != nil || t.Agent == q.Agent) && len(out) < MaxLive {
 			out = append(out, v)
 		}
 	}
@@ -104,11 +106,11 @@ func (s *Service) Decision(ctx context.Context, c Caller, id string) (audit.Reco
 	if err != nil {
 		return audit.Recorded{}, err
 	}
-	if c.Operator {
+	if c.May(policy.VerbView, d.Owner) { // also of a task that is forgotten
 		return d, nil
 	}
 	v, err := s.view(ctx, d.Task)
-	if _, err = readable(c, v, err); err != nil {
+	if _, err = s.readable(c, v, err); err != nil {
 		return audit.Recorded{}, err
 	}
 	return d, nil

@@ -116,6 +116,9 @@ func (w *sweeper) nextFor(v *policy.TaskView) time.Time {
 		at = v.Task.EndedAt.Add(w.retention)
 	}
 	for _, h := range v.Held {
+		if v.Task.State != policy.Ended && w.stale(h) {
+			return v.Task.Began
+		}
 		if _, over := w.over(v, h, h.Grant.Until); over {
 			// Over at its own end at the latest; over already in any other case.
 			if _, now := w.over(v, h, time.Time{}); now {
@@ -139,10 +142,18 @@ func (w *sweeper) over(v *policy.TaskView, h *policy.Held, now time.Time) (polic
 		return policy.EndRevoked, true
 	case h.Grant.State == policy.Active && !now.Before(h.Grant.Until):
 		return policy.EndExpired, true
+	case h.Grant.State == policy.Pending && !now.Before(h.Grant.Until):
+		return policy.EndRequestExpired, true
 	case h.Grant.State == policy.Active && h.Resolved == nil && w.index.Catalog() != nil:
 		return policy.EndPolicyChanged, true
 	}
-	return "", false
+	return siblingEnd(v, h)
+}
+
+// stale reports whether a pending grant means something else under the catalog
+// in force, or nothing.
+func (w *sweeper) stale(h *policy.Held) bool {
+	return h.Grant.State == policy.Pending && h.Resolved == nil && w.index.Catalog() != nil && !h.Raised()
 }
 
 // work deals with every task whose time has come.
@@ -170,6 +181,9 @@ func (w *sweeper) work(ctx context.Context) {
 func (w *sweeper) clear(ctx context.Context, v *policy.TaskView) error {
 	now := w.store.Now()
 	if v.Task.State == policy.Ended && !now.Before(v.Task.EndedAt.Add(w.retention)) {
+		if err := w.noteDropped(ctx, v); err != nil { // tried again; until then nothing is lost
+			return err
+		}
 		return ignoreGone(w.store.DropTask(ctx, v.Task.ID))
 	}
 	if v.Task.State != policy.Ended && !now.Before(v.Task.Until) {
@@ -181,6 +195,8 @@ func (w *sweeper) clear(ctx context.Context, v *policy.TaskView) error {
 		if why, over := w.over(v, h, now); over {
 			_, _, err := w.endGrant(ctx, h.Grant, why, bySweeper, "")
 			failed = errors.Join(failed, ignoreGone(err))
+		} else if v.Task.State != policy.Ended && w.stale(h) {
+			failed = errors.Join(failed, ignoreGone(w.reconsider(ctx, h.Grant.Approval)))
 		}
 	}
 	if failed == nil && v.Task.State == policy.Ended {

@@ -20,6 +20,9 @@ func Decide(cat *Catalog, agent *Agent, view *TaskView, call *Call, now time.Tim
 	if d.Reason.Retry() == RetryRequestGrant && view.Task.Live(now) {
 		d.Next = cat.Suggest(agent, call)
 	}
+	if d.Reason == ApprovalPending && d.Held != nil {
+		d.Next = Awaiting(&d.Held.Grant)
+	}
 	return d
 }
 

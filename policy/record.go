@@ -82,6 +82,9 @@ type Grant struct {
 	Digest string
 	// Catalog is the revision under which it was decided.
 	Catalog string
+	// Approval is the request that people decide or decided on; empty when
+	// nobody was asked.
+	Approval ApprovalID
 	// MaxUses is how many calls it authorises at most; 0: any number.
 	MaxUses int64
 	// Chain holds the grants that it descends from, the root first; empty for

@@ -73,6 +73,12 @@ type Config struct {
 	Credentials Credentials
 	Consumer    Consumer
 	Audit       Recorder
+	// Touches is needed where a policy asks for a task's history: without it
+	// such calls are denied. Tallies tells what tasks have sent; may be nil.
+	Touches Touches
+	Tallies Tallies
+	// Requester may be nil: then no call asks for a grant by being made.
+	Requester Requester
 	// MaxChecks bounds the checks that run at once; more are denied at once as
 	// overloaded. 4096 when zero.
 	MaxChecks int
@@ -90,6 +96,9 @@ type Server struct {
 	credentials Credentials
 	consumer    Consumer
 	audit       Recorder
+	touches     Touches
+	requester   Requester
+	tallies     Tallies
 	metrics     *metrics
 	log         *slog.Logger
 	load        load
@@ -110,7 +119,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{
 		index: cfg.Index, now: cfg.Now, credentials: cfg.Credentials, consumer: cfg.Consumer, audit: cfg.Audit,
-		metrics: m, log: cfg.Log, peer: identity.PeerID,
+		touches: cfg.Touches, requester: cfg.Requester, tallies: cfg.Tallies, metrics: m, log: cfg.Log, peer: identity.PeerID,
 		settling: make(chan struct{}, maxSettling),
 	}
 	if s.log == nil {

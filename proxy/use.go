@@ -35,8 +35,11 @@ func (s *Server) consume(ctx context.Context, c *check) policy.Reason {
 			return spent.Reason
 		}
 		c.view = c.view.With(held.Grant.ID, *spent.Use)
-		if c.decision = s.decide(c); !c.decision.Allowed() {
+		if c.decision = s.decide(ctx, c); !c.decision.Allowed() {
 			return c.decision.Reason
+		}
+		if c.untouched() != nil { // the other grant reaches what is not durable yet
+			return policy.StateStale
 		}
 	}
 	return policy.UsesExhausted

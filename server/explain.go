@@ -34,6 +34,9 @@ type ExplainedTask struct {
 	Grant   string           `json:"grant,omitempty" doc:"The grant that allows the call, or that came closest."`
 	Grants  []ExplainedGrant `json:"grants,omitempty" doc:"Every grant that was looked at."`
 	Next    []Next           `json:"next,omitempty" doc:"What may be asked for that would cover the call."`
+	// Rule and Messages are there with policy_denied.
+	Rule     string   `json:"rule,omitempty" doc:"The policy that denies what the grant covers." example:"exeat.call.deny"`
+	Messages []string `json:"messages,omitempty" doc:"What the policy says."`
 }
 
 // ExplainedGrant is one grant that the call was held against.
@@ -105,11 +108,11 @@ type (
 
 func (b builder) explainRoutes() {
 	tag := []string{"decisions"}
-	serve(b, huma.Operation{OperationID: "explain", Method: http.MethodPost, Path: "/v1/explain", Tags: tag, Security: bySidecar(),
+	serve(b, policy.VerbView, huma.Operation{OperationID: "explain", Method: http.MethodPost, Path: "/v1/explain", Tags: tag,
 		Summary:     "Say what would become of a call, and why",
 		Description: "Which grants are looked at, the first part of each rule that does not fit, and what may be asked for. It is no decision and is not recorded.",
 	}, bodyRequired, b.explain)
-	serve(b, huma.Operation{OperationID: "getDecision", Method: http.MethodGet, Path: "/v1/decisions/{id}", Tags: tag, Security: bySidecar(),
+	serve(b, policy.VerbView, huma.Operation{OperationID: "getDecision", Method: http.MethodGet, Path: "/v1/decisions/{id}", Tags: tag,
 		Summary: "Read a recorded decision"}, bodyNone, b.getDecision)
 }
 
@@ -139,6 +142,9 @@ func wireExplained(e grant.Explained) Explained {
 	for _, t := range e.Tasks {
 		task := ExplainedTask{
 			Task: string(t.Task), Allowed: t.Reason == policy.Allowed, Reason: t.Reason.String(), Grant: string(t.Grant), Next: wireNext(t.Next),
+		}
+		if t.Policy != nil {
+			task.Rule, task.Messages = t.Policy.Rule, t.Policy.Messages
 		}
 		for _, l := range t.Looked {
 			task.Grants = append(task.Grants, wireLooked(l))

@@ -5,6 +5,8 @@ import (
 	"path"
 	"strconv"
 	"strings"
+
+	"github.com/exeat-dev/exeat/policy"
 )
 
 // router finds routes. huma serves them through the same mux.
@@ -15,9 +17,11 @@ type router struct {
 
 // route is what is known of a route before it runs.
 type route struct {
-	name   string // the pattern, which is also the metric's label
-	public bool   // needs no caller
+	name   string      // the pattern, which is also the metric's label
+	verb   policy.Verb // what people need to be allowed
+	public bool        // needs no caller
 	body   bodyRule
+	list   string // where a body is served that is a list; empty: nowhere
 }
 
 // bodyRule says what a route takes as its body.

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/exeat-dev/exeat/grant"
+	"github.com/exeat-dev/exeat/identity/oidc"
 	"github.com/exeat-dev/exeat/store"
 )
 
@@ -36,6 +37,11 @@ type Config struct {
 	Issuer Issuer
 	// Enroller may be nil: then sidecars cannot be enrolled here.
 	Enroller Enroller
+	// People verifies who people are; one with the system's roots when nil.
+	People *oidc.Verifier
+	// Terminal is where codes are shown that approve on the operator's socket:
+	// this process's own, which no agent reads. nil: nothing is approved there.
+	Terminal io.Writer
 	// TrustDomain whose identities are served, such as exeat.local.
 	TrustDomain string
 	Registry    prometheus.Registerer
@@ -48,6 +54,8 @@ type Server struct {
 	index    *store.Index
 	issuer   Issuer
 	enroller Enroller
+	people   *oidc.Verifier
+	codes    *codes
 	domain   string
 	log      *slog.Logger
 	requests *prometheus.CounterVec
@@ -71,7 +79,11 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Registry == nil {
 		cfg.Registry = prometheus.NewRegistry()
 	}
+	if cfg.People == nil {
+		cfg.People = oidc.NewVerifier(nil, cfg.Store.Now)
+	}
 	s := &Server{
+		people: cfg.People, codes: newCodes(cfg.Terminal, cfg.Store.Now),
 		grants: cfg.Grants, index: cfg.Store.Index(), issuer: cfg.Issuer, enroller: cfg.Enroller,
 		domain: cfg.TrustDomain, log: cfg.Log, attempts: cfg.Store.Bucket("attempt"), now: cfg.Store.Now,
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -82,7 +94,7 @@ func New(cfg Config) (*Server, error) {
 	if err := cfg.Registry.Register(s.requests); err != nil {
 		return nil, err
 	}
-	s.public = s.front(s.routes(false), s.peerCaller)
+	s.public = s.front(s.routes(false), s.apiCaller)
 	s.local = s.front(s.routes(true), s.localCaller)
 	return s, nil
 }
@@ -127,6 +139,9 @@ func (s *Server) admit(w http.ResponseWriter, req *http.Request, r *router, rout
 		if p != nil {
 			return p
 		}
+		if p := route.mayCall(c); p != nil {
+			return p
+		}
 		req = req.WithContext(context.WithValue(req.Context(), callerKey{}, c))
 	}
 	if p := checkQuery(req); p != nil {
@@ -136,6 +151,7 @@ func (s *Server) admit(w http.ResponseWriter, req *http.Request, r *router, rout
 	if p != nil {
 		return p
 	}
+	req = route.listed(req)
 	if len(req.Header.Values(headerKey)) > 0 && mutates(req) && !route.public {
 		return s.once(w, req, r, route, callerOf(req.Context()))
 	}

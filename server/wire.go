@@ -48,8 +48,10 @@ type Grant struct {
 	Destination string            `json:"destination"`
 	State       string            `json:"state" enum:"pending,active,ended"`
 	Ready       bool              `json:"ready" doc:"The very next call under it succeeds."`
-	Waiting     string            `json:"waiting,omitempty" doc:"What an active grant that is not ready waits for: credential, replicas, sidecar, sidecar_disconnected or sidecar_rejected."`
+	Waiting     string            `json:"waiting,omitempty" doc:"What a grant that is not ready waits for: approval, credential, replicas, sidecar, sidecar_disconnected or sidecar_rejected."`
 	Detail      string            `json:"detail,omitempty" doc:"In words, what it waits for or why it failed."`
+	Approval    string            `json:"approval,omitempty" doc:"The request that people decide or decided on."`
+	Next        []Next            `json:"next,omitempty" doc:"What to do while people decide."`
 	RequestedAt time.Time         `json:"requestedAt"`
 	Until       time.Time         `json:"until" doc:"When it ends by itself."`
 	EndedAt     time.Time         `json:"endedAt,omitzero"`
@@ -141,6 +143,8 @@ type Next struct {
 	Action     string            `json:"action"`
 	Capability string            `json:"capability,omitempty"`
 	Params     map[string]string `json:"params,omitempty"`
+	Approval   string            `json:"approval,omitempty"`
+	Address    string            `json:"address,omitempty"`
 }
 
 // Sidecar is a connected sidecar and how far its configuration is.
@@ -173,7 +177,12 @@ func wireTask(t policy.Task) Task {
 
 func wireGrant(s grant.Status) Grant {
 	g := s.Grant
+	var next []Next
+	if g.State == policy.Pending {
+		next = wireNext(policy.Awaiting(&g))
+	}
 	return Grant{
+		Approval: string(g.Approval), Next: next,
 		ID: string(g.ID), Task: string(g.Task), Agent: g.Agent, Instance: string(g.Instance),
 		Capability: g.Capability, Params: g.Params, Destination: g.Destination, State: g.State.String(),
 		Ready: s.Ready, Waiting: string(s.Waiting), Detail: s.Why, RequestedAt: g.Began.UTC(), Until: g.Until.UTC(),

@@ -109,7 +109,8 @@ func encodeGrant(g policy.Grant) []byte {
 	return encode(&record.Grant{
 		Version: version, Id: string(g.ID), Task: string(g.Task), Agent: g.Agent, Owner: g.Owner,
 		Instance: string(g.Instance), Capability: g.Capability, Params: g.Params, Destination: g.Destination,
-		Life: lifeRecord(g.Life), Digest: g.Digest, Catalog: g.Catalog, MaxUses: g.MaxUses, Chain: texts(g.Chain),
+		Life: lifeRecord(g.Life), Digest: g.Digest, Catalog: g.Catalog,
+		Approval: string(g.Approval), MaxUses: g.MaxUses, Chain: texts(g.Chain),
 	})
 }
 
@@ -126,7 +127,7 @@ func decodeGrant(task policy.TaskID, id policy.GrantID, b []byte) (policy.Grant,
 		ID: id, Task: task, Agent: intern(r.GetAgent()), Instance: policy.Instance(intern(r.GetInstance())),
 		Capability: intern(r.GetCapability()), Params: r.GetParams(), Destination: intern(r.GetDestination()),
 		Life: lifeOf(r.GetLife()), Digest: r.GetDigest(), Catalog: intern(r.GetCatalog()),
-		MaxUses: r.GetMaxUses(),
+		Approval: policy.ApprovalID(r.GetApproval()), MaxUses: r.GetMaxUses(),
 	}
 	for _, id := range r.GetChain() {
 		g.Chain = append(g.Chain, policy.GrantID(id))
@@ -206,6 +207,6 @@ func texts[T ~string](list []T) []string {
 // where it is in its life, or takes uses away.
 func sameGrant(a, b policy.Grant) bool {
 	return a.ID == b.ID && a.Task == b.Task && a.Agent == b.Agent && a.Instance == b.Instance &&
-		a.Capability == b.Capability && a.Destination == b.Destination && maps.Equal(a.Params, b.Params) &&
+		a.Capability == b.Capability && a.Destination == b.Destination && a.Approval == b.Approval && maps.Equal(a.Params, b.Params) &&
 		slices.Equal(a.Chain, b.Chain) && (a.MaxUses == b.MaxUses || b.MaxUses > 0 && (a.MaxUses == 0 || b.MaxUses < a.MaxUses))
 }

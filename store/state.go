@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/exeat-dev/exeat/api/v1alpha1"
 	"github.com/exeat-dev/exeat/policy"
 	"github.com/exeat-dev/exeat/store/record"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -20,10 +21,12 @@ type state struct {
 	cluster uint64 // etcd's ID
 	tasks   *table[policy.TaskID, *entry]
 	grants  *table[policy.GrantID, *entry]
-	floors  floors
-	catalog atomic.Pointer[catalog]
-	epoch   atomic.Pointer[string]
-	resolve resolver // the applying goroutine's
+	// approvals leads from a request that people decide on to its task.
+	approvals *table[policy.ApprovalID, *entry]
+	floors    floors
+	catalog   atomic.Pointer[catalog]
+	epoch     atomic.Pointer[string]
+	resolve   resolver // the applying goroutine's
 
 	mu         sync.Mutex
 	byInstance map[policy.Instance]map[policy.TaskID]*entry
@@ -32,6 +35,7 @@ type state struct {
 func newState(log *slog.Logger) *state {
 	st := &state{
 		log: log, tasks: newTable[policy.TaskID, *entry](), grants: newTable[policy.GrantID, *entry](),
+		approvals:  newTable[policy.ApprovalID, *entry](),
 		byInstance: make(map[policy.Instance]map[policy.TaskID]*entry),
 	}
 	st.catalog.Store(new(catalog))
@@ -86,7 +90,7 @@ func (st *state) apply(d *delta, ev *clientv3.Event) {
 	}
 }
 
-// applyOfTask takes in a change below task/, grant/, credential/ or cut/.
+// applyOfTask takes in a change below task/, grant/, credential/, cut/ or touch/.
 func (st *state) applyOfTask(d *delta, key string, kv *mvccpb.KeyValue, gone bool) {
 	if n := names(key, prefixTask, 1); n != nil {
 		st.applyTask(st.touch(d, n[0], kv), kv, gone)
@@ -100,6 +104,8 @@ func (st *state) applyOfTask(d *delta, key string, kv *mvccpb.KeyValue, gone boo
 			rev = 0
 		}
 		st.touch(d, n[0], kv).cut(intern(n[1]), rev)
+	} else if n := names(key, prefixTouch, 3); n != nil {
+		st.touch(d, n[0], kv).reached(policy.Touch{Destination: intern(n[1]), Sensitivity: v1alpha1.Sensitivity(intern(n[2]))}, gone)
 	}
 }
 
@@ -147,8 +153,13 @@ func (st *state) applyGrant(e *entry, id policy.GrantID, kv *mvccpb.KeyValue, go
 		if h.own != nil && h.own.Grant.State == policy.Active && e.task != nil {
 			e.cut(h.own.Grant.Destination, kv.ModRevision)
 		}
+		var of policy.ApprovalID
+		if h.own != nil {
+			of = h.own.Grant.Approval
+		}
 		h.hold(nil)
 		e.forget(st, h)
+		e.forgetApproval(st, of)
 		return
 	}
 	g, err := decodeGrant(e.id, id, kv.Value)
@@ -157,9 +168,17 @@ func (st *state) applyGrant(e *entry, id policy.GrantID, kv *mvccpb.KeyValue, go
 		h.hold(nil)
 		return
 	}
-	h.hold(&policy.Held{Grant: g, MadeAt: kv.CreateRevision, Floors: st.floors.over(g), Resolved: st.resolve.resolve(g)})
+	h.hold(&policy.Held{
+		Grant: g, MadeAt: kv.CreateRevision, ChangedAt: kv.ModRevision, Floors: st.floors.over(g),
+		Resolved: st.resolve.resolve(g), Ground: new(policy.Ground),
+	})
 	if _, ok := st.grants.get(id); !ok {
 		st.grants.add(id, e)
+	}
+	if g.Approval != "" {
+		if _, ok := st.approvals.get(g.Approval); !ok {
+			st.approvals.add(g.Approval, e)
+		}
 	}
 }
 
@@ -207,6 +226,14 @@ func (e *entry) forget(st *state, h *holding) {
 		e.drop(h.id)
 		st.grants.remove(h.id)
 	}
+}
+
+// forgetApproval drops a request of which no grant is left.
+func (e *entry) forgetApproval(st *state, id policy.ApprovalID) {
+	if id == "" || slices.ContainsFunc(e.grants, func(h *holding) bool { return h.own != nil && h.own.Grant.Approval == id }) {
+		return
+	}
+	st.approvals.remove(id)
 }
 
 // applyFloor needs no record: what counts is when the key was written.

@@ -171,14 +171,19 @@ func (p *plane) openSidecarServices(context.Context) error {
 		return err
 	}
 	p.proxy, err = proxy.New(proxy.Config{
-		Index: p.store.Index(), Now: p.store.Now, Credentials: p.minter, Consumer: p.grants, Audit: p.audit, Registry: p.registry, Log: p.log,
+		Index: p.store.Index(), Now: p.store.Now, Credentials: p.minter, Consumer: p.grants, Audit: p.audit,
+		Touches: p.store, Tallies: p.audit, Requester: p.grants, Registry: p.registry, Log: p.log,
 	})
 	return err
 }
 
 func (p *plane) openCatalog(context.Context) (err error) {
+	policies, err := openBundle(p.options, p.log)
+	if err != nil {
+		return err
+	}
 	p.publisher, err = catalog.NewPublisher(catalog.PublisherConfig{
-		Dir: p.options.catalog, Secrets: p.options.secrets, Store: p.store, Lead: p.store.Lead,
+		Dir: p.options.catalog, Secrets: p.options.secrets, Policies: policies, Store: p.store, Lead: p.store.Lead,
 		Registry: p.registry, Clock: p.store.Now, Log: p.log,
 	})
 	return err
