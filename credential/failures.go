@@ -27,7 +27,7 @@ func NewFailures(s *store.Store) *Failures {
 func (f *Failures) Run(ctx context.Context) error {
 	err := f.bucket.Watch(ctx, f.see)
 	if ctx.Err() != nil {
-		return nil
+		return nil //nolint:nilerr // see above
 	}
 	return err
 }

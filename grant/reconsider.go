@@ -87,7 +87,7 @@ func (s *Service) reconsider(ctx context.Context, id policy.ApprovalID) error {
 	asked, rev, err := s.store.ChangeApproval(ctx, id, func(asked store.Asked) (store.Asked, error) {
 		restarted = false
 		if s.undecided(asked) != nil {
-			return asked, nil
+			return asked, nil //nolint:nilerr // decided already: there is nothing to reconsider
 		}
 		next, anew, err := s.reconsidered(ctx, asked)
 		restarted = anew

@@ -80,8 +80,7 @@ func TestPeopleApproveOverTheNetwork(t *testing.T) {
 	if r := w.do(w.Nobody(), "POST", approve, vote, w.bearer("eve", "leads")...); r.status != 409 || r.Code != "already_decided" {
 		t.Errorf("replayed: %d %s", r.status, r.body)
 	}
-	var second server.Grant
-	second = w.asks(c, task, "close-ticket", `{"ticket":"OPS-42"}`)
+	second := w.asks(c, task, "close-ticket", `{"ticket":"OPS-42"}`)
 	w.do(w.Nobody(), "POST", w.URL+"/v1/approvals/"+second.Approval+"/refuse", `{"comment":"once is enough"}`, bob...).into(t, 200, &a)
 	w.do(c, "GET", w.URL+"/v1/grants/"+second.ID+"?wait=30s", "", "Exeat-Task-Credential", task.Credential).into(t, 200, &second)
 	if a.State != "refused" || a.Comment != "once is enough" || second.EndReason != "refused" {
