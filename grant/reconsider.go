@@ -50,7 +50,7 @@ func (s *Service) reconsidered(ctx context.Context, asked store.Asked) (next sto
 	}
 	for i := range asked.Grants {
 		g := &asked.Grants[i]
-		g.Owner, g.Digest, g.Catalog = ps[i].grant.Owner, ps[i].grant.Digest, cat.Revision()
+		g.Owner, g.Digest, g.Catalog, g.MaxUses = ps[i].grant.Owner, ps[i].grant.Digest, cat.Revision(), ps[i].grant.MaxUses
 	}
 	a.Round++
 	a.Votes = nil

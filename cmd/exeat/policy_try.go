@@ -169,7 +169,10 @@ func (t *trial) run(ctx context.Context) (tried, error) {
 	if issued.TTL > 0 {
 		ttl = min(ttl, issued.TTL)
 	}
-	got.TTL, got.MaxUses = ttl.String(), issued.MaxUses
+	got.TTL, got.MaxUses = ttl.String(), ask.MaxUses
+	if n := issued.MaxUses; n > 0 && (got.MaxUses == 0 || n < got.MaxUses) {
+		got.MaxUses = n
+	}
 	if a := issued.Approval; a != nil {
 		got.Approval = &triedDemand{Count: a.Count, Groups: a.Groups, ACR: a.ACR}
 		if a.MaxAge > 0 {
@@ -201,7 +204,7 @@ func (t *trial) ask(agent *policy.Agent) (policy.Ask, error) {
 		Life: policy.Life{State: policy.Active, Began: t.now, Activated: t.now, Until: t.now.Add(time.Hour)},
 	}
 	return policy.Ask{
-		Agent: agent, Task: task, Resolved: resolved, TTL: ttl, Chain: t.chain, Approvers: t.approvers,
+		Agent: agent, Task: task, Resolved: resolved, TTL: ttl, MaxUses: resolved.Capability.Limits.MaxUses, Chain: t.chain, Approvers: t.approvers,
 		History: rego.IssueHistory{
 			Grants: t.grants, Denials: t.denials, Share: t.share,
 			OwnerMinute: t.ownerMinute, OwnerHour: t.ownerHour, OwnerDay: t.ownerDay,
