@@ -18,7 +18,10 @@ type entry struct {
 	// mocks: a rule replaces a part of the input or of the data. Then partial
 	// evaluation cannot tell what is known.
 	mocks bool
-	query *query
+	// contradicts: rules may contradict each other. Partial evaluation leaves
+	// out what cannot change the result, and a contradiction with it.
+	contradicts bool
+	query       *query
 }
 
 // entry compiles a package; nil when there is none or it has a problem.
@@ -156,6 +159,29 @@ func (e *entry) inspect() {
 		})
 		e.note(m)
 	}
+	e.contradicts = contradictable(e.compiler.Modules)
+}
+
+// contradictable reports whether one name may be given different values: by
+// several rules that do not all say the same, or by keys that are computed. An
+// else is no other rule.
+func contradictable(modules map[string]*ast.Module) bool {
+	values := map[string]*ast.Term{}
+	for _, m := range modules {
+		for _, rule := range m.Rules {
+			head := rule.Head
+			if rule.Default || head.RuleKind() == ast.MultiValue {
+				continue
+			}
+			name := m.Package.Path.Extend(head.Ref()).String()
+			first, again := values[name]
+			if !head.Ref().IsGround() || again && (!ast.IsConstant(head.Value.Value) || !first.Equal(head.Value)) {
+				return true
+			}
+			values[name] = head.Value
+		}
+	}
+	return false
 }
 
 // note adds what of the input is read below x. A mention of input as a whole

@@ -107,7 +107,7 @@ type residual struct {
 func (e *entry) partially(ctx context.Context, ground []field) *residual {
 	// With the input as a whole, or a part of it replaced, partial evaluation
 	// could take what is unknown for what is not there.
-	if e.mocks || e.readsAll() {
+	if e.mocks || e.readsAll() || e.contradicts {
 		return &residual{}
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), partialTimeout)

@@ -123,11 +123,13 @@ func run(ctx context.Context, parsed, policies map[string]*ast.Module, filter st
 	}
 	var r Report
 	for result := range results {
-		test := testOf(result)
+		r.Tests = append(r.Tests, testOf(result))
+	}
+	for i := range r.Tests { // once nothing is run any more
+		test := &r.Tests[i]
 		if m := parsed[test.File]; test.Result == Fail && m != nil {
-			test.Line, test.Detail = lines.whyFailed(m, test)
+			test.Line, test.Detail = lines.whyFailed(m, *test)
 		}
-		r.Tests = append(r.Tests, test)
 	}
 	slices.SortStableFunc(r.Tests, func(a, b Test) int { return strings.Compare(a.File, b.File) })
 	r.cover(lines.Report(policies), policies)
