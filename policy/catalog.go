@@ -164,7 +164,27 @@ type Agent struct {
 	OwnerGroups               []string
 	Contact, Environment      string
 	TaskRequired              bool
-	eligible                  []Eligible // in order of the capabilities' names
+	// OnDenials suspends the agent by itself; nil when nothing does.
+	OnDenials *Threshold
+	eligible  []Eligible // in order of the capabilities' names
+	digest    string
+}
+
+// Threshold is so many within so long.
+type Threshold struct {
+	Count int
+	Per   time.Duration
+}
+
+// Digest is SHA-256, in hexadecimal, over who the agent is: its identity and
+// its sidecar's, its owner groups, its environment and whether its calls must
+// name their task. Another digest is another context, in which what was begun
+// before does not go on. What the agent may ask for is not in it.
+func (a *Agent) Digest() string {
+	if a == nil {
+		return ""
+	}
+	return a.digest
 }
 
 // Eligible is a capability that an agent may ask for.
@@ -270,6 +290,8 @@ const (
 	CodeUnknownParam      = "unknown_param"
 	CodeParamNotAllowed   = "param_not_allowed"
 	CodeTTLTooLong        = "ttl_too_long"
+	CodeOutsideEnvelope   = "outside_envelope"
+	CodeContextChanged    = "context_changed"
 )
 
 // RequestError says what is wrong with a request for a grant. It never holds a value.

@@ -145,6 +145,9 @@ func (s *Server) identify(c *check, extensions map[string]string) policy.Reason 
 		return policy.UnknownTask
 	}
 	c.view = view
+	if s.index.Suspended(agent.Name) != nil {
+		return policy.AgentSuspended
+	}
 	return policy.Allowed
 }
 
@@ -245,6 +248,8 @@ func (s *Server) lastLook(ctx context.Context, c *check) policy.Reason {
 	view := s.index.Task(c.view.Task.ID)
 	held := heldIn(view, c.decision.Held.Grant.ID)
 	switch {
+	case s.index.Suspended(c.agent.Name) != nil:
+		return policy.AgentSuspended
 	case held == nil || held.Raised() || held.Grant.State != policy.Active:
 		return policy.GrantEnded
 	case held.Resolved == nil || held.Resolved.Digest != c.decision.Held.Resolved.Digest:
@@ -275,7 +280,7 @@ func heldIn(view *policy.TaskView, id policy.GrantID) *policy.Held {
 func (s *Server) deny(ctx context.Context, c *check, reason policy.Reason) (*authv3.CheckResponse, error) {
 	c.decision.Reason = reason
 	if c.decision.Next == nil && c.call.Host != "" && reason.Retry() == policy.RetryRequestGrant {
-		c.decision.Next = c.catalog.Suggest(c.agent, &c.call)
+		c.decision.Next = c.catalog.SuggestWithin(c.view, c.agent, &c.call, c.now)
 	}
 	err := s.audit.Decision(ctx, c.record())
 	if err != nil {

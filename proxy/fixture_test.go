@@ -148,6 +148,7 @@ func (w *world) Fresh(context.Context) bool {
 func (w *world) Begin() store.Check                     { return store.Check{} }
 func (w *world) Catalog() *policy.Catalog               { return w.cat }
 func (w *world) Task(id policy.TaskID) *policy.TaskView { return w.views[id] }
+func (w *world) Suspended(agent string) *policy.Suspension { return w.suspended[agent] }
 func (w *world) Revision() int64                        { return 11 }
 
 func (w *world) Apply(context.Context, *policy.Held, *policy.Call) ([]credential.Header, error) {

@@ -25,6 +25,7 @@ const (
 	prefixCut        = prefixState + "cut/"
 	prefixFloor      = prefixState + "floor/"
 	prefixBeat       = prefixState + "beat/"
+	prefixAgent      = prefixState + "agent/"
 )
 
 // join puts names below a prefix. They are escaped, so that no name can reach
@@ -52,6 +53,7 @@ func keyCut(t policy.TaskID, destination string) string {
 }
 func keyCuts(t policy.TaskID) string         { return join(prefixCut, string(t), "") }
 func keyFloor(s policy.Scope) string         { return join(prefixFloor, string(s.Kind), s.Name) }
+func keyAgent(name string) string            { return join(prefixAgent, name) }
 func keyBeat(replica string) string          { return join(prefixBeat, replica) }
 func keyReplica(role, replica string) string { return join(prefixReplica, role, replica) }
 func keyInstance(i policy.Instance) string   { return join(prefixInstance, string(i)) }

@@ -25,6 +25,8 @@ type state struct {
 	epoch   atomic.Pointer[string]
 	resolve resolver // the applying goroutine's
 
+	suspended suspensions
+
 	mu         sync.Mutex
 	byInstance map[policy.Instance]map[policy.TaskID]*entry
 }
@@ -32,6 +34,7 @@ type state struct {
 func newState(log *slog.Logger) *state {
 	st := &state{
 		log: log, tasks: newTable[policy.TaskID, *entry](), grants: newTable[policy.GrantID, *entry](),
+		suspended:  newTable[string, *atomic.Pointer[policy.Suspension]](),
 		byInstance: make(map[policy.Instance]map[policy.TaskID]*entry),
 	}
 	st.catalog.Store(new(catalog))
@@ -77,6 +80,10 @@ func (st *state) apply(d *delta, ev *clientv3.Event) {
 		st.applyEpoch(d, kv)
 	case strings.HasPrefix(key, prefixFloor):
 		st.applyFloor(d, key, kv, gone)
+	case strings.HasPrefix(key, prefixAgent):
+		if n := names(key, prefixAgent, 1); n != nil {
+			st.applyAgent(d, n[0], kv, gone)
+		}
 	default:
 		st.applyOfTask(d, key, kv, gone)
 	}
@@ -147,7 +154,9 @@ func (st *state) applyGrant(e *entry, id policy.GrantID, kv *mvccpb.KeyValue, go
 		h.hold(nil)
 		return
 	}
-	h.hold(&policy.Held{Grant: g, MadeAt: kv.CreateRevision, Floors: st.floors.over(g), Resolved: st.resolve.resolve(g)})
+	own := &policy.Held{Grant: g, MadeAt: kv.CreateRevision, Floors: st.floors.over(g)}
+	own.Resolved, own.Fallen = st.resolve.resolve(g)
+	h.hold(own)
 	if _, ok := st.grants.get(id); !ok {
 		st.grants.add(id, e)
 	}
@@ -178,7 +187,8 @@ func (e *entry) forget(st *state, h *holding) {
 	}
 }
 
-// applyFloor needs no record: what counts is when the key was written.
+// applyFloor needs no record to end something: what counts is when the key was
+// written. The record says why.
 func (st *state) applyFloor(d *delta, key string, kv *mvccpb.KeyValue, gone bool) {
 	n := names(key, prefixFloor, 2)
 	if n == nil {
@@ -191,7 +201,7 @@ func (st *state) applyFloor(d *delta, key string, kv *mvccpb.KeyValue, gone bool
 		}
 		return
 	}
-	st.floors.of(scope).Raise(kv.ModRevision)
+	st.floors.of(scope).RaiseFor(causeOf(kv.ModRevision, kv.Value))
 	if scope.Kind == policy.ScopeTask {
 		st.touch(d, scope.Name, kv)
 		return
@@ -269,7 +279,7 @@ func (st *state) reresolve(d *delta) {
 				continue
 			}
 			own := *h.own
-			own.Resolved = st.resolve.resolve(own.Grant)
+			own.Resolved, own.Fallen = st.resolve.resolve(own.Grant)
 			h.hold(&own)
 		}
 		e.rev = max(e.rev, d.rev)
