@@ -117,10 +117,10 @@ func TestOneError(t *testing.T) {
 	}
 	for name, test := range map[string]struct{ text, want string }{
 		"no apiVersion":      {"kind: Provider\nmetadata: {name: p}\nspec: {jwt: {audience: a}}", "f.yaml:1: apiVersion: want exeat.dev/v1alpha1"},
-		"no kind":            {"apiVersion: exeat.dev/v1alpha1", "f.yaml:1: kind: want Agent, Capability, Destination or Provider"},
-		"another kind":       {"apiVersion: exeat.dev/v1alpha1\nkind: Pod", "f.yaml:2: kind: want Agent, Capability, Destination or Provider"},
-		"kind in lower case": {"apiVersion: exeat.dev/v1alpha1\nkind: agent", "f.yaml:2: kind: want Agent, Capability, Destination or Provider; did you mean Agent?"},
-		"a kind of a kind":   {"apiVersion: exeat.dev/v1alpha1\nkind: [Agent]", "f.yaml:2: kind: want Agent, Capability, Destination or Provider"},
+		"no kind":            {"apiVersion: exeat.dev/v1alpha1", "f.yaml:1: kind: want Access, Agent, Capability, Destination or Provider"},
+		"another kind":       {"apiVersion: exeat.dev/v1alpha1\nkind: Pod", "f.yaml:2: kind: want Access, Agent, Capability, Destination or Provider"},
+		"kind in lower case": {"apiVersion: exeat.dev/v1alpha1\nkind: agent", "f.yaml:2: kind: want Access, Agent, Capability, Destination or Provider; did you mean Agent?"},
+		"a kind of a kind":   {"apiVersion: exeat.dev/v1alpha1\nkind: [Agent]", "f.yaml:2: kind: want Access, Agent, Capability, Destination or Provider"},
 		"no metadata":        {"apiVersion: exeat.dev/v1alpha1\nkind: Destination\nspec: {hosts: [d.example.org]}", "f.yaml:1: metadata.name: is missing"},
 		"no name":            {"apiVersion: exeat.dev/v1alpha1\nkind: Destination\nmetadata: {}\nspec: {hosts: [d.example.org]}", "f.yaml:3: metadata.name: is missing"},
 		"a number as a name": {"apiVersion: exeat.dev/v1alpha1\nkind: Destination\nmetadata: {name: 7}\nspec: {hosts: [d.example.org]}",

@@ -115,6 +115,7 @@ func (r *reader) document(d *decoder, root *yaml.Node) {
 // kinds are the kinds of objects, and how each gets into the set.
 func (r *reader) kinds() map[string]func(*decoder, *yaml.Node, bool) {
 	return map[string]func(*decoder, *yaml.Node, bool){
+		"Access":      into(&r.set.Access),
 		"Agent":       into(&r.set.Agents),
 		"Capability":  into(&r.set.Capabilities),
 		"Destination": into(&r.set.Destinations),
@@ -133,7 +134,7 @@ func into[T any](list *[]T) func(*decoder, *yaml.Node, bool) {
 }
 
 func (d *decoder) unknownKind(kind string, line int) {
-	kinds := []string{"Agent", "Capability", "Destination", "Provider"}
+	kinds := []string{"Access", "Agent", "Capability", "Destination", "Provider"}
 	message := "want " + listed(kinds)
 	if guess := closest(kind, kinds); guess != "" {
 		message += "; did you mean " + guess + "?"

@@ -2,6 +2,8 @@ package grant
 
 import (
 	"crypto/subtle"
+	"slices"
+	"time"
 
 	"github.com/exeat-dev/exeat/policy"
 )
@@ -17,10 +19,45 @@ type Caller struct {
 	TaskFromRoom policy.TaskID
 	// Proof is the task credential that the request carries.
 	Proof policy.Secret
-	// Operator may see everything and revoke it.
+	// Operator may do everything but approve.
 	Operator bool
+	// Person is set when people call; Rights is what the catalog in force lets
+	// them do.
+	Person *Person
+	Rights policy.Rights
 	// Name is the caller's identity as records show it.
 	Name string
+}
+
+// Person is someone whom an OIDC issuer vouches for.
+type Person struct {
+	// Issuer and Subject together are who it is; Name is only what it is called.
+	Issuer, Subject, Name string
+	Groups                []string
+	// AuthTime is when the person last authenticated (auth_time of OpenID
+	// Connect Core 1.0 section 2), zero when the issuer does not say; ACR is how.
+	AuthTime time.Time
+	ACR      string
+}
+
+// May reports whether the caller may do what verb says to an agent of these
+// owners. It is about people: an agent's own is its own, see owns.
+func (c Caller) May(verb policy.Verb, owners []string) bool {
+	switch {
+	case c.Operator:
+		return verb != policy.VerbApprove && slices.Contains(policy.Verbs(), verb)
+	case c.Person != nil:
+		return c.Rights.Allow(verb, owners)
+	}
+	return false
+}
+
+// MayAny reports whether there may be agents to which the caller may do it.
+func (c Caller) MayAny(verb policy.Verb) bool {
+	if c.Operator || c.Person == nil {
+		return c.May(verb, nil)
+	}
+	return c.Rights.Any(verb)
 }
 
 // owns reports whether t was started by the caller's own sidecar.
@@ -38,10 +75,11 @@ func (c Caller) proves(t policy.Task) bool {
 		subtle.ConstantTimeCompare([]byte(c.Proof.Expose()), []byte(t.Credential.Expose())) == 1
 }
 
-// maySee reports whether the caller may know that t exists. From a room only
-// that room's task is visible, so that tasks of one agent stay apart.
-func (c Caller) maySee(t policy.Task) bool {
-	if c.Operator {
+// maySee reports whether the caller may know that t exists, whose agent these
+// owners answer for. From a room only that room's task is visible, so that
+// tasks of one agent stay apart.
+func (c Caller) maySee(t policy.Task, owners []string) bool {
+	if c.May(policy.VerbView, owners) {
 		return true
 	}
 	return c.owns(t) && (c.TaskFromRoom == "" && c.Proof.IsZero() || c.proves(t))

@@ -34,7 +34,7 @@ func TestWhoSeesAndWhoChangesATask(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if see, change := c.caller.maySee(task), c.caller.mayChange(task); see != c.see || change != c.change {
+			if see, change := c.caller.maySee(task, []string{"support"}), c.caller.mayChange(task); see != c.see || change != c.change {
 				t.Errorf("sees %v, changes %v; want %v, %v", see, change, c.see, c.change)
 			}
 		})
@@ -43,5 +43,28 @@ func TestWhoSeesAndWhoChangesATask(t *testing.T) {
 	bare.Credential = policy.Secret{}
 	if (Caller{Agent: triage, Instance: here, Proof: right}).mayChange(bare) {
 		t.Error("a task without a credential was changed with one")
+	}
+}
+
+// What people and the operator may do; what an Access gives is policy's to test.
+func TestWhatACallerMayDo(t *testing.T) {
+	t.Parallel()
+	owners := []string{"support"}
+	for _, v := range append(policy.Verbs(), "", "own") {
+		operator := Caller{Operator: true}
+		if want := v != policy.VerbApprove && v != "" && v != "own"; operator.May(v, owners) != want || operator.MayAny(v) != want {
+			t.Errorf("the operator may %q: %v", v, operator.May(v, owners))
+		}
+		for name, c := range map[string]Caller{
+			"nobody":                   {},
+			"an agent's sidecar":       {Agent: &policy.Agent{Name: "a", OwnerGroups: owners}, Instance: "i"},
+			"a person without rights":  {Person: &Person{Issuer: "i", Subject: "s", Groups: owners}},
+			"rights without a person":  {Rights: (*policy.Catalog)(nil).Rights("i", "c", owners)},
+			"an operator's name alone": {Name: "local/uid/0"},
+		} {
+			if c.May(v, owners) || c.MayAny(v) {
+				t.Errorf("%s may %q", name, v)
+			}
+		}
 	}
 }

@@ -31,8 +31,8 @@ type Capability struct {
 	Schema json.RawMessage
 }
 
-// Capabilities lists what the caller's agent may ask for; for an operator,
-// what the named agent may.
+// Capabilities lists what the caller's agent may ask for; for an operator and
+// for people, what the named agent may.
 func (s *Service) Capabilities(c Caller, agent string) (Capabilities, error) {
 	a, cat, err := s.agent(c, agent)
 	if err != nil {
@@ -78,17 +78,18 @@ func (s *Service) agent(c Caller, name string) (*policy.Agent, *policy.Catalog, 
 	if cat == nil {
 		return nil, nil, ErrNoCatalog
 	}
+	views := c.MayAny(policy.VerbView)
 	switch {
-	case c.Operator && name == "":
+	case views && name == "":
 		return nil, nil, invalid("agent", "the name of an agent in the catalog")
-	case c.Operator:
+	case views:
 	case c.Agent == nil || name != "" && name != c.Agent.Name:
 		return nil, nil, ErrNotFound
 	default:
 		name = c.Agent.Name
 	}
 	a, ok := cat.Agent(name)
-	if !ok && c.Operator {
+	if views && (!ok || !c.May(policy.VerbView, a.OwnerGroups)) {
 		return nil, nil, invalid("agent", "the name of an agent in the catalog")
 	}
 	if !ok {

@@ -40,13 +40,13 @@ func (s *Service) End(ctx context.Context, c Caller, id policy.GrantID) (Status,
 	return s.endOne(ctx, v, id, policy.EndCompleted, c.Name)
 }
 
-// Revoke ends any grant on behalf of an operator.
+// Revoke ends a grant on behalf of whoever may revoke what is its agent's.
 func (s *Service) Revoke(ctx context.Context, c Caller, id policy.GrantID) (Status, Ending, error) {
-	if !c.Operator {
+	if !c.MayAny(policy.VerbRevoke) {
 		return Status{}, Ending{}, ErrOperator
 	}
 	v, err := s.taskOf(ctx, id)
-	if err != nil {
+	if v, err = s.revocable(c, v, err); err != nil {
 		return Status{}, Ending{}, err
 	}
 	return s.endOne(ctx, v, id, policy.EndRevoked, c.Name)
@@ -81,13 +81,30 @@ func (s *Service) EndTask(ctx context.Context, c Caller, id policy.TaskID, why p
 	return s.endWhole(ctx, v, why, c.Name)
 }
 
-// RevokeTask ends any task and all its grants on behalf of an operator.
+// revocable finds a task whose agent c may revoke things of. What c may see and
+// not revoke is refused; anything else does not exist.
+func (s *Service) revocable(c Caller, v *policy.TaskView, err error) (*policy.TaskView, error) {
+	if err != nil {
+		return nil, err
+	}
+	owners := s.ownerOf(v.Task.Agent)
+	switch {
+	case c.May(policy.VerbRevoke, owners):
+		return v, nil
+	case c.maySee(v.Task, owners):
+		return nil, ErrOperator
+	}
+	return nil, ErrNotFound
+}
+
+// RevokeTask ends a task and all its grants on behalf of whoever may revoke
+// what is its agent's.
 func (s *Service) RevokeTask(ctx context.Context, c Caller, id policy.TaskID) (Receipt, error) {
-	if !c.Operator {
+	if !c.MayAny(policy.VerbRevoke) {
 		return Receipt{}, ErrOperator
 	}
 	v, err := s.view(ctx, id)
-	if err != nil {
+	if v, err = s.revocable(c, v, err); err != nil {
 		return Receipt{}, err
 	}
 	return s.endWhole(ctx, v, policy.EndRevoked, c.Name)

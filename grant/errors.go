@@ -12,8 +12,8 @@ var (
 	ErrNotFound = errors.New("no such task or grant")
 	// ErrProof: a change to a task needs its credential or its room.
 	ErrProof = errors.New("the task's credential is needed")
-	// ErrOperator: only an operator may do this.
-	ErrOperator = errors.New("only an operator may do this")
+	// ErrOperator: only an operator, or people whom an Access lets, may do this.
+	ErrOperator = errors.New("only an operator, or people whom an Access lets, may do this")
 	// ErrNoInstance: only a sidecar, for its agent, may do this.
 	ErrNoInstance = errors.New("only a sidecar may do this for its agent")
 	// ErrEnded: the task has ended, and takes no more.

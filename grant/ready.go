@@ -43,7 +43,7 @@ var waitingWords = map[Waiting]string{
 // ended, and after wait at the latest.
 func (s *Service) Get(ctx context.Context, c Caller, id policy.GrantID, wait time.Duration) (Status, error) {
 	v, err := s.taskOf(ctx, id)
-	if v, err = readable(c, v, err); err != nil {
+	if v, err = s.readable(c, v, err); err != nil {
 		return Status{}, err
 	}
 	return s.await(ctx, v.Task.ID, id, wait)

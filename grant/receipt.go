@@ -61,7 +61,7 @@ func outstanding(t audit.Tally) int {
 // Receipt reads it again, at any time until the task is forgotten.
 func (s *Service) Receipt(ctx context.Context, c Caller, id policy.TaskID) (Receipt, error) {
 	v, err := s.view(ctx, id)
-	if v, err = readable(c, v, err); err != nil {
+	if v, err = s.readable(c, v, err); err != nil {
 		return Receipt{}, err
 	}
 	return s.receipt(ctx, v.Task, Ending{Accepted: v.Task.EndedAt})
@@ -71,7 +71,7 @@ func (s *Service) Receipt(ctx context.Context, c Caller, id policy.TaskID) (Rece
 // to go on from. With wait it waits for one as long as ctx allows.
 func (s *Service) Denials(ctx context.Context, c Caller, id policy.TaskID, after int, wait bool) ([]audit.Denial, int, error) {
 	v, err := s.view(ctx, id)
-	if _, err = readable(c, v, err); err != nil {
+	if _, err = s.readable(c, v, err); err != nil {
 		return nil, 0, err
 	}
 	return s.audit.Denials(ctx, id, after, wait)

@@ -139,11 +139,11 @@ func hide(err error) error {
 }
 
 // readable finds a task that c may see, for reading.
-func readable(c Caller, v *policy.TaskView, err error) (*policy.TaskView, error) {
+func (s *Service) readable(c Caller, v *policy.TaskView, err error) (*policy.TaskView, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !c.maySee(v.Task) {
+	if !c.maySee(v.Task, s.ownerOf(v.Task.Agent)) {
 		return nil, ErrNotFound
 	}
 	return v, nil

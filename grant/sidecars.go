@@ -15,15 +15,17 @@ type Sidecar struct {
 	store.InstanceAck
 }
 
-// Sidecars lists the connected sidecars, by name: an operator all, an agent its own.
+// Sidecars lists the connected sidecars, by name: an operator all, people those
+// of the agents that they may view, an agent its own.
 func (s *Service) Sidecars(c Caller) []Sidecar {
 	cat := s.index.Catalog()
 	var out []Sidecar
 	for _, a := range s.store.Instances() {
-		if !c.Operator && a.Instance != c.Instance {
+		agent := agentOf(cat, a.Instance)
+		if !c.May(policy.VerbView, s.ownerOf(agent)) && (c.Instance == "" || a.Instance != c.Instance) {
 			continue
 		}
-		out = append(out, Sidecar{Agent: agentOf(cat, a.Instance), InstanceAck: a})
+		out = append(out, Sidecar{Agent: agent, InstanceAck: a})
 	}
 	slices.SortFunc(out, func(a, b Sidecar) int { return cmp.Compare(a.Instance, b.Instance) })
 	return out

@@ -164,7 +164,7 @@ func isText(s string) bool {
 // Task reads a task with its grants.
 func (s *Service) Task(ctx context.Context, c Caller, id policy.TaskID) (TaskStatus, error) {
 	v, err := s.view(ctx, id)
-	if v, err = readable(c, v, err); err != nil {
+	if v, err = s.readable(c, v, err); err != nil {
 		return TaskStatus{}, err
 	}
 	return s.statusOf(ctx, v), nil
@@ -181,17 +181,17 @@ func (s *Service) statusOf(ctx context.Context, v *policy.TaskView) TaskStatus {
 	return out
 }
 
-// Tasks lists the tasks that the caller may see: an operator all, an agent its
-// own sidecar's.
+// Tasks lists the tasks that the caller may see: an operator all, people those
+// of the agents that they may view, an agent its own sidecar's.
 func (s *Service) Tasks(c Caller) []policy.Task {
 	var out []policy.Task
 	add := func(v *policy.TaskView) bool {
-		if c.maySee(v.Task) {
+		if c.maySee(v.Task, s.ownerOf(v.Task.Agent)) {
 			out = append(out, v.Task)
 		}
 		return true
 	}
-	if c.Operator {
+	if c.MayAny(policy.VerbView) {
 		s.index.EachTask(add)
 		return out
 	}

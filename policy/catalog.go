@@ -22,6 +22,7 @@ type Catalog struct {
 	byHost       map[hostPort]*Destination
 	providers    map[string]*v1alpha1.Provider
 	capabilities map[string]*Capability
+	access       []*access
 }
 
 type hostPort struct {

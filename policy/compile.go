@@ -41,6 +41,9 @@ func Compile(set *v1alpha1.Set) (*Catalog, []Problem) {
 	for i := range set.Agents {
 		c.agent(&set.Agents[i])
 	}
+	for i := range set.Access {
+		c.accessOf(&set.Access[i])
+	}
 	c.identities()
 	if len(c.problems) > 0 {
 		return nil, c.problems
@@ -85,6 +88,9 @@ func (c *compiler) declare() {
 	}
 	for i := range c.set.Agents {
 		c.name("Agent", c.set.Agents[i].Name)
+	}
+	for i := range c.set.Access {
+		c.name("Access", c.set.Access[i].Name)
 	}
 }
 

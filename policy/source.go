@@ -118,6 +118,7 @@ func canonicalSet(set *v1alpha1.Set) ([]byte, error) {
 		Destinations: sortedByName(set.Destinations, func(d *v1alpha1.Destination) *metav1.ObjectMeta { return &d.ObjectMeta }),
 		Providers:    sortedByName(set.Providers, func(p *v1alpha1.Provider) *metav1.ObjectMeta { return &p.ObjectMeta }),
 		Capabilities: sortedByName(set.Capabilities, func(c *v1alpha1.Capability) *metav1.ObjectMeta { return &c.ObjectMeta }),
+		Access:       sortedByName(set.Access, func(a *v1alpha1.Access) *metav1.ObjectMeta { return &a.ObjectMeta }),
 		CAs:          set.CAs,
 	}
 	for i := range out.Agents {
@@ -131,6 +132,9 @@ func canonicalSet(set *v1alpha1.Set) ([]byte, error) {
 	}
 	for i := range out.Capabilities {
 		out.Capabilities[i].TypeMeta = typeMeta("Capability")
+	}
+	for i := range out.Access {
+		out.Access[i].TypeMeta = typeMeta("Access")
 	}
 	return json.Marshal(out)
 }

@@ -111,7 +111,7 @@ func TestDecodeRefuses(t *testing.T) {
 		"JSON after JSON":         {pack(t, "{}{}"), ErrSetInvalid},
 		"what is not JSON":        {pack(t, "{"), ErrSetInvalid},
 		"a field of a later time": {pack(t, `{"capabilities":[{"metadata":{"name":"a"},"spec":{"approval":{}}}]}`), ErrSetInvalid},
-		"a kind of a later time":  {pack(t, `{"access":[]}`), ErrSetInvalid},
+		"a kind of a later time":  {pack(t, `{"later":[]}`), ErrSetInvalid},
 		"a body rule of another":  {pack(t, `{"capabilities":[{"metadata":{},"spec":{"calls":[{"body":{"json":{}}}]}}]}`), ErrSetInvalid},
 		"a query rule of another": {pack(t, `{"capabilities":[{"metadata":{},"spec":{"calls":[{"query":"all"}]}}]}`), ErrSetInvalid},
 		"a large record":          {make([]byte, MaxPackedSet+1), ErrSetTooLarge},

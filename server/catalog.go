@@ -7,6 +7,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/exeat-dev/exeat/grant"
+	"github.com/exeat-dev/exeat/policy"
 )
 
 type (
@@ -28,10 +29,10 @@ type (
 )
 
 func (b builder) catalogRoutes() {
-	serve(b, huma.Operation{OperationID: "listCapabilities", Method: http.MethodGet, Path: "/v1/capabilities", Tags: []string{"capabilities"},
-		Security: bySidecar(), Summary: "List what the agent may ask for"}, bodyNone, b.listCapabilities)
-	serve(b, huma.Operation{OperationID: "listSidecars", Method: http.MethodGet, Path: "/v1/sidecars", Tags: []string{"sidecars"},
-		Security: bySidecar(), Summary: "List connected sidecars and their configuration"}, bodyNone, b.listSidecars)
+	serve(b, policy.VerbView, huma.Operation{OperationID: "listCapabilities", Method: http.MethodGet, Path: "/v1/capabilities", Tags: []string{"capabilities"},
+		Summary: "List what the agent may ask for"}, bodyNone, b.listCapabilities)
+	serve(b, policy.VerbView, huma.Operation{OperationID: "listSidecars", Method: http.MethodGet, Path: "/v1/sidecars", Tags: []string{"sidecars"},
+		Summary: "List connected sidecars and their configuration"}, bodyNone, b.listSidecars)
 }
 
 func (b builder) listCapabilities(_ context.Context, c grant.Caller, in *capabilitiesInput) (*capabilitiesOutput, error) {

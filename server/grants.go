@@ -49,15 +49,15 @@ type (
 
 func (b builder) grantRoutes() {
 	tag := []string{"grants"}
-	serve(b, huma.Operation{OperationID: "requestGrant", Method: http.MethodPost, Path: "/v1/grants", Tags: tag, Security: bySidecar(),
+	serve(b, verbOwn, huma.Operation{OperationID: "requestGrant", Method: http.MethodPost, Path: "/v1/grants", Tags: tag,
 		Summary: "Ask for a grant", DefaultStatus: http.StatusCreated, Responses: b.requestResponses(),
 		Description: "201: it is ready. 202: it is not yet; read it with wait. 403: it is refused, and the problem's code says why.",
 	}, bodyRequired, b.requestGrant)
-	serve(b, huma.Operation{OperationID: "getGrant", Method: http.MethodGet, Path: "/v1/grants/{id}", Tags: tag, Security: bySidecar(),
+	serve(b, policy.VerbView, huma.Operation{OperationID: "getGrant", Method: http.MethodGet, Path: "/v1/grants/{id}", Tags: tag,
 		Summary: "Read a grant, or wait until it is ready"}, bodyNone, b.getGrant)
-	serve(b, huma.Operation{OperationID: "endGrant", Method: http.MethodPost, Path: "/v1/grants/{id}/end", Tags: tag, Security: bySidecar(),
+	serve(b, verbOwn, huma.Operation{OperationID: "endGrant", Method: http.MethodPost, Path: "/v1/grants/{id}/end", Tags: tag,
 		Summary: "End a grant that is no longer needed"}, bodyOptional, b.endGrant)
-	serve(b, huma.Operation{OperationID: "revokeGrant", Method: http.MethodPost, Path: "/v1/grants/{id}/revoke", Tags: tag, Security: bySidecar(),
+	serve(b, policy.VerbRevoke, huma.Operation{OperationID: "revokeGrant", Method: http.MethodPost, Path: "/v1/grants/{id}/revoke", Tags: tag,
 		Summary: "End any grant; for operators"}, bodyOptional, b.revokeGrant)
 }
 

@@ -23,8 +23,8 @@ func (b builder) localRoutes() {
 	if b.enroller == nil {
 		return
 	}
-	serve(b, huma.Operation{OperationID: "enrollSidecar", Method: http.MethodPost, Path: "/local/v1/sidecars", Tags: []string{"sidecars"},
-		Security: bySidecar(), Summary: "Make the calling process a sidecar of an agent", DefaultStatus: http.StatusCreated,
+	serve(b, verbOperator, huma.Operation{OperationID: "enrollSidecar", Method: http.MethodPost, Path: "/local/v1/sidecars", Tags: []string{"sidecars"},
+		Summary: "Make the calling process a sidecar of an agent", DefaultStatus: http.StatusCreated,
 		Description: "The identity is bound to the process that made the connection, and ends with it."}, bodyRequired, b.enroll)
 }
 

@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/exeat-dev/exeat/policy"
 )
 
 // document is what of OpenAPI 3.1 the tests look at.
@@ -34,6 +36,7 @@ type operation struct {
 		Content     map[string]struct{ Schema any }
 	}
 	Security []map[string][]string
+	Verb     string `json:"x-exeat-verb"`
 }
 
 func (w world) document(raw []byte) document {
@@ -127,6 +130,32 @@ func TestTheDocumentIsValid(t *testing.T) {
 	}
 	if _, old := d.Components.Schemas["ErrorModel"]; old {
 		t.Error("huma's error, which holds values, is in the document")
+	}
+}
+
+// Every route says what people need to be allowed for it, and one that changes
+// something is never there for viewing.
+func TestEveryRouteNamesItsVerb(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	d := w.document(w.do(w.Operator(), "GET", local+"/openapi.json", "").body)
+	known := map[string]bool{"own": true, "public": true, "operator": true}
+	for _, v := range policy.Verbs() {
+		known[string(v)] = true
+	}
+	for path, methods := range d.Paths {
+		for method, op := range methods {
+			where := method + " " + path
+			if !known[op.Verb] {
+				t.Errorf("%s: the verb %q is none", where, op.Verb)
+			}
+			if method != "get" && (op.Verb == "view" || op.Verb == "audit" || op.Verb == "public") {
+				t.Errorf("%s changes something and needs only %s", where, op.Verb)
+			}
+			if (len(op.Security) == 0) != (op.Verb == "public" || op.Verb == "operator") {
+				t.Errorf("%s: verb %s with security %v", where, op.Verb, op.Security)
+			}
+		}
 	}
 }
 

@@ -73,6 +73,7 @@ var (
 	codeNotFound         = code{"not_found", http.StatusNotFound, "No such task or grant"}
 	codeTaskProof        = code{"task_credential_required", http.StatusForbidden, "The task's credential is needed"}
 	codeNotOperator      = code{"operator_required", http.StatusForbidden, "Only an operator may do this"}
+	codeVerb             = code{"verb_required", http.StatusForbidden, "The catalog lets you do no such thing"}
 	codeOperatorHasNone  = code{"sidecar_required", http.StatusForbidden, "Only a sidecar may do this for its agent"}
 	codeEnded            = code{"ended", http.StatusConflict, "It has ended"}
 	codeChanged          = code{"changed_meanwhile", http.StatusConflict, "It changed meanwhile"}
@@ -149,7 +150,7 @@ var sentinels = [...]struct {
 }{
 	{grant.ErrNotFound, codeNotFound, "There is no such task or grant here, or it is not yours."},
 	{grant.ErrProof, codeTaskProof, "Send the task's credential in the header Exeat-Task-Credential, or call " + policy.HostAPI + " through the task's proxy."},
-	{grant.ErrOperator, codeNotOperator, "Ask an operator, or end the grant or the task yourself."},
+	{grant.ErrOperator, codeNotOperator, "Ask an operator, or someone whom an Access of the catalog lets do it; an agent ends the grant or the task itself."},
 	{grant.ErrNoInstance, codeOperatorHasNone, "Tasks and grants belong to a sidecar: start it with exeat run, and call its EXEAT_URL."},
 	{grant.ErrEnded, codeEnded, "What ended does not come back; start a new task or ask for a new grant."},
 	{grant.ErrTooMany, codeTooMany, "End what is no longer needed, then ask again."},

@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"path"
 	"strconv"
+
+	"github.com/exeat-dev/exeat/policy"
 )
 
 // router finds routes. huma serves them through the same mux.
@@ -14,8 +16,9 @@ type router struct {
 
 // route is what is known of a route before it runs.
 type route struct {
-	name   string // the pattern, which is also the metric's label
-	public bool   // needs no caller
+	name   string      // the pattern, which is also the metric's label
+	verb   policy.Verb // what people need to be allowed
+	public bool        // needs no caller
 	body   bodyRule
 }
 

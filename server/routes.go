@@ -14,6 +14,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"github.com/exeat-dev/exeat/grant"
+	"github.com/exeat-dev/exeat/policy"
 )
 
 // apiVersion is that of the HTTP API, which changes only by additions.
@@ -86,6 +87,7 @@ func apiConfig() huma.Config {
 				Schemas: huma.NewMapRegistry(schemaPrefix, huma.DefaultSchemaNamer),
 				SecuritySchemes: map[string]*huma.SecurityScheme{
 					"sidecar": {Type: "mutualTLS", Description: "The sidecar's X.509-SVID, which EXEAT_URL shows on the agent's behalf."},
+					"person":  {Type: "http", Scheme: "bearer", BearerFormat: "JWT", Description: "An ID token (OpenID Connect Core 1.0 section 2) of an issuer that an Access of the catalog names. The operator's socket needs none."},
 				},
 			},
 		},
@@ -100,10 +102,25 @@ func apiConfig() huma.Config {
 // handler serves one operation for a caller.
 type handler[I, O any] func(context.Context, grant.Caller, *I) (*O, error)
 
-// serve registers one operation. Errors become problems here and only here.
-func serve[I, O any](b builder, op huma.Operation, body bodyRule, h handler[I, O]) {
-	r := &route{name: op.Method + " " + op.Path, public: op.Security == nil, body: body}
+// What a route's verb may be besides those of people.
+const (
+	// verbOwn: an agent's sidecar alone, for what is its own.
+	verbOwn policy.Verb = "own"
+	// verbOperator: whoever runs this process, on its socket alone.
+	verbOperator policy.Verb = "operator"
+	// verbPublic: anybody; no caller is looked for.
+	verbPublic policy.Verb = "public"
+	// verbKey is where the OpenAPI document says a route's verb.
+	verbKey = "x-exeat-verb"
+)
+
+// serve registers one operation. verb is what people need to be allowed for it.
+// Errors become problems here and only here.
+func serve[I, O any](b builder, verb policy.Verb, op huma.Operation, body bodyRule, h handler[I, O]) {
+	r := &route{name: op.Method + " " + op.Path, verb: verb, public: verb == verbPublic, body: body}
 	b.table[r.name] = r
+	op.Security = securityOf(verb)
+	op.Extensions = map[string]any{verbKey: string(verb)}
 	// checkBody has read the body already, and bounded its size and time.
 	op.MaxBodyBytes, op.BodyReadTimeout = maxBody+1, -1
 	op.Responses = describeErrors(b.api, op.Responses)
@@ -133,8 +150,31 @@ func describeErrors(api huma.API, responses map[string]*huma.Response) map[strin
 	return responses
 }
 
-// bySidecar marks an operation as one that needs a caller.
-func bySidecar() []map[string][]string { return []map[string][]string{{"sidecar": {}}} }
+// securityOf says who may call: an agent always its sidecar, people where there
+// is a verb for them.
+func securityOf(verb policy.Verb) []map[string][]string {
+	switch verb {
+	case verbPublic, verbOperator:
+		return nil
+	case verbOwn:
+		return []map[string][]string{{"sidecar": {}}}
+	case policy.VerbView:
+		return []map[string][]string{{"sidecar": {}}, {"person": {}}}
+	}
+	return []map[string][]string{{"person": {}}}
+}
+
+// mayCall refuses people who may not do this to anything. To what they may do
+// it, the operation itself finds out.
+func (r *route) mayCall(c grant.Caller) *Problem {
+	if c.Person == nil || r.verb != verbOwn && c.MayAny(r.verb) {
+		return nil
+	}
+	if r.verb == verbOwn {
+		return problemOf(grant.ErrNoInstance)
+	}
+	return problem(codeVerb, "Nothing lets you "+string(r.verb)+": ask for a rule with this verb and one of your groups in an Access of the catalog.")
+}
 
 // Waits of long polls.
 const (
@@ -190,7 +230,7 @@ func (b builder) document(path, summary, contentType string, body func() []byte)
 			Content:     map[string]*huma.MediaType{contentType: {Schema: &huma.Schema{Type: huma.TypeObject}}},
 		}},
 	}
-	serve(b, op, bodyNone, func(context.Context, grant.Caller, *struct{}) (*rawOutput, error) {
+	serve(b, verbPublic, op, bodyNone, func(context.Context, grant.Caller, *struct{}) (*rawOutput, error) {
 		return &rawOutput{ContentType: contentType, CacheControl: "public, max-age=60", Body: body()}, nil
 	})
 }

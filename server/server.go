@@ -124,6 +124,9 @@ func (s *Server) admit(w http.ResponseWriter, req *http.Request, r *router, rout
 		if p != nil {
 			return p
 		}
+		if p := route.mayCall(c); p != nil {
+			return p
+		}
 		req = req.WithContext(context.WithValue(req.Context(), callerKey{}, c))
 	}
 	if p := checkQuery(req); p != nil {

@@ -62,21 +62,21 @@ type (
 
 func (b builder) taskRoutes() {
 	tag := []string{"tasks"}
-	serve(b, huma.Operation{OperationID: "startTask", Method: http.MethodPost, Path: "/v1/tasks", Tags: tag, Security: bySidecar(),
+	serve(b, verbOwn, huma.Operation{OperationID: "startTask", Method: http.MethodPost, Path: "/v1/tasks", Tags: tag,
 		Summary: "Start a task on the calling sidecar", DefaultStatus: http.StatusCreated}, bodyRequired, b.startTask)
-	serve(b, huma.Operation{OperationID: "listTasks", Method: http.MethodGet, Path: "/v1/tasks", Tags: tag, Security: bySidecar(),
+	serve(b, policy.VerbView, huma.Operation{OperationID: "listTasks", Method: http.MethodGet, Path: "/v1/tasks", Tags: tag,
 		Summary: "List the calling sidecar's tasks"}, bodyNone, b.listTasks)
-	serve(b, huma.Operation{OperationID: "getTask", Method: http.MethodGet, Path: "/v1/tasks/{id}", Tags: tag, Security: bySidecar(),
+	serve(b, policy.VerbView, huma.Operation{OperationID: "getTask", Method: http.MethodGet, Path: "/v1/tasks/{id}", Tags: tag,
 		Summary: "Read a task with its grants"}, bodyNone, b.getTask)
-	serve(b, huma.Operation{OperationID: "completeTask", Method: http.MethodPost, Path: "/v1/tasks/{id}/complete", Tags: tag, Security: bySidecar(),
+	serve(b, verbOwn, huma.Operation{OperationID: "completeTask", Method: http.MethodPost, Path: "/v1/tasks/{id}/complete", Tags: tag,
 		Summary: "End a task as completed, with all its grants"}, bodyOptional, b.endTask(policy.EndCompleted))
-	serve(b, huma.Operation{OperationID: "failTask", Method: http.MethodPost, Path: "/v1/tasks/{id}/fail", Tags: tag, Security: bySidecar(),
+	serve(b, verbOwn, huma.Operation{OperationID: "failTask", Method: http.MethodPost, Path: "/v1/tasks/{id}/fail", Tags: tag,
 		Summary: "End a task as failed, with all its grants"}, bodyOptional, b.endTask(policy.EndFailed))
-	serve(b, huma.Operation{OperationID: "revokeTask", Method: http.MethodPost, Path: "/v1/tasks/{id}/revoke", Tags: tag, Security: bySidecar(),
+	serve(b, policy.VerbRevoke, huma.Operation{OperationID: "revokeTask", Method: http.MethodPost, Path: "/v1/tasks/{id}/revoke", Tags: tag,
 		Summary: "End any task with all its grants; for operators"}, bodyOptional, b.revokeTask)
-	serve(b, huma.Operation{OperationID: "getReceipt", Method: http.MethodGet, Path: "/v1/tasks/{id}/receipt", Tags: tag, Security: bySidecar(),
+	serve(b, policy.VerbView, huma.Operation{OperationID: "getReceipt", Method: http.MethodGet, Path: "/v1/tasks/{id}/receipt", Tags: tag,
 		Summary: "Read what a task has done so far"}, bodyNone, b.getReceipt)
-	serve(b, huma.Operation{OperationID: "listDenials", Method: http.MethodGet, Path: "/v1/tasks/{id}/denials", Tags: tag, Security: bySidecar(),
+	serve(b, policy.VerbView, huma.Operation{OperationID: "listDenials", Method: http.MethodGet, Path: "/v1/tasks/{id}/denials", Tags: tag,
 		Summary: "Follow a task's denied calls"}, bodyNone, b.listDenials)
 }
 

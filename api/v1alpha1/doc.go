@@ -1,5 +1,5 @@
 // Package v1alpha1 holds the catalog kinds of group exeat.dev: Agent,
-// Destination, Provider and Capability. They are types only; the same ones
+// Destination, Provider, Capability and Access. They are types only; the same ones
 // serve files and Kubernetes custom resources. Reading is package catalog's
 // work, meaning is package policy's.
 package v1alpha1

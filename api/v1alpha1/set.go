@@ -6,6 +6,7 @@ type Set struct {
 	Destinations []Destination `json:"destinations,omitempty"`
 	Providers    []Provider    `json:"providers,omitempty"`
 	Capabilities []Capability  `json:"capabilities,omitempty"`
+	Access       []Access      `json:"access,omitempty"`
 	// CAs holds the PEM text of each certificate file that a destination
 	// names, keyed by the name as written. Certificates only; never a secret.
 	CAs map[string]string `json:"cas,omitempty"`
