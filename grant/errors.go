@@ -18,6 +18,14 @@ var (
 	ErrNoInstance = errors.New("only a sidecar may do this for its agent")
 	// ErrEnded: the task has ended, and takes no more.
 	ErrEnded = errors.New("the task has ended")
+	// ErrGrantEnded: the grant has ended, and cannot be renewed.
+	ErrGrantEnded = errors.New("the grant has ended")
+	// ErrPaused: the task is paused, and takes no more until it is resumed.
+	ErrPaused = errors.New("the task is paused")
+	// ErrPausedByOther: an agent does not resume what somebody else paused.
+	ErrPausedByOther = errors.New("somebody else paused the task")
+	// ErrNoHeartbeat: the task was started without one.
+	ErrNoHeartbeat = errors.New("the task has no heartbeat")
 	// ErrTooMany: a limit on how many may be live at once is reached.
 	ErrTooMany = errors.New("too many are live at once")
 	// ErrNoCatalog: no catalog is in force yet.

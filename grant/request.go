@@ -15,6 +15,8 @@ type Request struct {
 	Capability string
 	Params     map[string]string
 	TTL        time.Duration // the capability's own when zero
+
+	renews policy.GrantID // see Renew
 }
 
 const (
@@ -63,6 +65,11 @@ func (s *Service) issue(ctx context.Context, c Caller, r Request) (policy.Grant,
 		if v, err = changeable(c, v, err); err != nil {
 			return policy.Grant{}, err
 		}
+		if sus := s.index.Suspended(v.Task.Agent); sus != nil {
+			err := &SuspendedError{*sus}
+			s.recordRefusal(ctx, cat, v.Task, r, err, c.Name)
+			return policy.Grant{}, err
+		}
 		g, err := s.decide(cat, v, r)
 		if err != nil {
 			s.recordRefusal(ctx, cat, v.Task, r, err, c.Name)
@@ -101,8 +108,14 @@ func (s *Service) decide(cat *policy.Catalog, v *policy.TaskView, r Request) (po
 		return policy.Grant{}, ErrNoCatalog
 	}
 	now := s.store.Now()
+	if v.Task.State == policy.Paused && !v.Task.Over(now) {
+		return policy.Grant{}, ErrPaused
+	}
 	if !v.Task.Live(now) {
 		return policy.Grant{}, ErrEnded
+	}
+	if err := s.renewable(v, r); err != nil {
+		return policy.Grant{}, err
 	}
 	if live(v, now) >= MaxLive {
 		return policy.Grant{}, ErrTooMany
@@ -111,15 +124,24 @@ func (s *Service) decide(cat *policy.Catalog, v *policy.TaskView, r Request) (po
 	if !ok {
 		return policy.Grant{}, &policy.RequestError{Code: "unknown_agent", Message: "The catalog in force has no such agent any more."}
 	}
+	if v.Task.AgentDigest != "" && v.Task.AgentDigest != agent.Digest() {
+		return policy.Grant{}, &policy.RequestError{Code: policy.CodeContextChanged,
+			Message: "The agent is not who it was when the task began (identity, owner or environment); start a new task."}
+	}
 	resolved, err := cat.Resolve(agent.Name, r.Capability, r.Params)
 	if err != nil {
 		return policy.Grant{}, err
+	}
+	if !v.Task.Permits(resolved.Capability.Name) {
+		return policy.Grant{}, &policy.RequestError{Code: policy.CodeOutsideEnvelope, Field: "capability",
+			Message: "The task was started for other capabilities only; start a task whose envelope has this one."}
 	}
 	life, err := s.lifeOf(now, resolved.Capability, v.Task, r.TTL)
 	return policy.Grant{
 		ID: policy.GrantID(newID("g_")), Task: v.Task.ID, Agent: agent.Name, Owner: agent.OwnerGroups,
 		Instance: v.Task.Instance, Capability: resolved.Capability.Name, Params: resolved.Params,
 		Destination: resolved.Destination.Name, Life: life, Digest: resolved.Digest, Catalog: cat.Revision(),
+		AgentDigest: agent.Digest(), Renews: r.renews,
 	}, err
 }
 
@@ -170,6 +192,8 @@ func resultOf(err error) string {
 		return "granted"
 	case errors.As(err, &refused):
 		return refused.Code
+	case errors.As(err, new(*SuspendedError)), errors.Is(err, store.ErrSuspended):
+		return "agent_suspended"
 	case errors.Is(err, ErrNotFound), errors.Is(err, ErrProof), errors.Is(err, ErrNoInstance):
 		return "not_allowed"
 	}

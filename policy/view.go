@@ -6,6 +6,14 @@ import (
 	"time"
 )
 
+// String names the scope as kind/name, "all" for everything.
+func (s Scope) String() string {
+	if s.Kind == ScopeAll {
+		return string(ScopeAll)
+	}
+	return string(s.Kind) + "/" + s.Name
+}
+
 // Scope is what a floor ends at once: everything, an owner's, an agent's, a
 // capability's, a task's, or what descends from a parent grant.
 type Scope struct {
@@ -130,8 +138,38 @@ func (h *Held) RaisedBy() (first Cause, ok bool) {
 	return first, ok
 }
 
-// Under reports whether the grant is under a scope.
-func (h *Held) Under(s Scope) bool { return slices.Contains(ScopesOf(h.Grant), s) }
+// Under reports whether the grant is under a scope: as ScopesOf lists them,
+// without the list, for who looks at all grants.
+func (h *Held) Under(s Scope) bool {
+	g := &h.Grant
+	switch s.Kind {
+	case ScopeAll:
+		return true
+	case ScopeAgent:
+		return s.Name == g.Agent
+	case ScopeCapability:
+		return s.Name == g.Capability
+	case ScopeTask:
+		return s.Name == string(g.Task)
+	case ScopeOwner:
+		return slices.Contains(g.Owner, s.Name)
+	}
+	return slices.Contains(ScopesOf(*g), s)
+}
+
+// Open reports whether, at a moment, the grant was active: what it had ended by
+// then, by whatever reason but its own time, it is not.
+func (h *Held) Open(at time.Time) bool {
+	g := &h.Grant
+	switch {
+	case g.Activated.IsZero() || !at.Before(g.Until):
+		return false
+	case g.State == Ended:
+		return !g.EndedAt.Before(at)
+	}
+	c, raised := h.RaisedBy()
+	return !raised || !c.At.Before(at)
+}
 
 // TaskView is one task with its grants, immutable.
 type TaskView struct {

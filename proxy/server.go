@@ -42,6 +42,8 @@ type View interface {
 	Catalog() *policy.Catalog
 	Task(id policy.TaskID) *policy.TaskView
 	Revision() int64
+	// Suspended gives an agent's suspension, nil while it is not suspended.
+	Suspended(agent string) *policy.Suspension
 }
 
 // Credentials gives the headers that carry a grant's credential on one call.

@@ -42,6 +42,7 @@ type (
 	}
 	operatorGrantInput struct {
 		GrantPath
+		EnforceWait
 		Body *empty
 	}
 	endedGrantOutput struct{ Body EndedGrant }
@@ -77,6 +78,11 @@ func (b builder) requestGrant(ctx context.Context, c grant.Caller, in *requestIn
 	st, err := b.grants.Request(ctx, c, grant.Request{
 		Task: policy.TaskID(in.Body.Task), Capability: in.Body.Capability, Params: in.Body.Params, TTL: in.Body.TTL.Duration,
 	}, waitOf(in.Wait.Duration, defaultWait))
+	return requestedOf(st, err)
+}
+
+// requestedOf says whether what was asked for is ready.
+func requestedOf(st grant.Status, err error) (*requestOutput, error) {
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +109,7 @@ func (b builder) endGrant(ctx context.Context, c grant.Caller, in *endGrantInput
 }
 
 func (b builder) revokeGrant(ctx context.Context, c grant.Caller, in *operatorGrantInput) (*endedGrantOutput, error) {
-	return endedOf(b.grants.Revoke(ctx, c, policy.GrantID(in.ID)))
+	return endedOf(b.grants.Revoke(ctx, c, policy.GrantID(in.ID), in.enforce()))
 }
 
 // endedOf answers with both moments: accepted, which is certain, and enforced,
