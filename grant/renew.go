@@ -29,10 +29,13 @@ func (s *Service) Renew(ctx context.Context, c Caller, id policy.GrantID, ttl, w
 
 // renewable finds the grant that r renews, if it renews one: it must be active.
 func (s *Service) renewable(v *policy.TaskView, r Request) error {
-	if r.renews == "" || s.usable(held(v, r.renews)) {
+	if r.renews == "" {
 		return nil
 	}
-	return ErrGrantEnded
+	if h := held(v, r.renews); !s.usable(h) || h.Resolved == nil {
+		return ErrGrantEnded
+	}
+	return nil
 }
 
 // revokeRenewals ends what renewed a grant that ended at rev, and what renewed

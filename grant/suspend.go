@@ -91,7 +91,8 @@ func (s *Service) ResumeAgent(ctx context.Context, c Caller, agent string) (Agen
 	})
 	ctx, cancel := context.WithTimeout(ctx, settle)
 	defer cancel()
-	return s.agentStatus(agent), s.index.AwaitRevision(ctx, rev)
+	err = s.index.AwaitRevision(ctx, rev)
+	return s.agentStatus(agent), err
 }
 
 // endTasksOf ends what tasks a suspended agent still has. No new one can come

@@ -287,6 +287,9 @@ func (s *Server) deny(ctx context.Context, c *check, reason policy.Reason) (*aut
 		s.metrics.unrecorded.Inc()
 	}
 	s.metrics.decided(c, s.now())
+	if s.denials != nil && c.agent != nil {
+		s.denials.Denied(ctx, c.agent, reason)
+	}
 	if c.refused {
 		s.log.LogAttrs(ctx, slog.LevelWarn, "an agent called ext_authz itself",
 			slog.String("decision", c.id), slog.String("peer", string(c.instance)))

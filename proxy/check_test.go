@@ -179,6 +179,7 @@ func denials() map[string]struct {
 		"no grant":                  {change: func(w *world) { w.views[taskID] = task() }, want: policy.NoGrant},
 		"a grant that has expired":  {change: func(w *world) { w.now = epoch.Add(5 * time.Minute) }, want: policy.GrantExpired},
 		"a grant that has ended":    {change: func(w *world) { w.change(func(h *policy.Held) { h.Grant.State = policy.Ended }) }, want: policy.GrantEnded},
+		"a suspended agent":         {change: func(w *world) { w.suspend() }, want: policy.AgentSuspended},
 		"a raised floor":            {change: func(w *world) { w.one().Floors[0].Raise(8) }, want: policy.GrantEnded},
 		"less than a millisecond left": {change: func(w *world) { w.now = epoch.Add(5*time.Minute - time.Microsecond) },
 			req: seenNow(), want: policy.GrantExpired},
@@ -292,15 +293,16 @@ func TestTheLastLook(t *testing.T) {
 		change func(*world)
 		want   policy.Reason
 	}{
-		"the grant expired":    {func(w *world) { w.now = epoch.Add(5 * time.Minute) }, policy.GrantExpired},
-		"the grant ended":      {func(w *world) { w.change(func(h *policy.Held) { h.Grant.State = policy.Ended }) }, policy.GrantEnded},
-		"the grant is gone":    {func(w *world) { w.views[taskID] = task() }, policy.GrantEnded},
-		"the task is gone":     {func(w *world) { w.views = nil }, policy.GrantEnded},
-		"a floor was raised":   {func(w *world) { w.one().Floors[0].Raise(8) }, policy.GrantEnded},
-		"it means another":     {func(w *world) { w.change(func(h *policy.Held) { h.Resolved = &policy.Resolved{} }) }, policy.GrantEnded},
-		"it means nothing":     {func(w *world) { w.change(func(h *policy.Held) { h.Resolved = nil }) }, policy.GrantEnded},
-		"the view became old":  {func(w *world) { w.stale = true }, policy.StateStale},
-		"the task's time over": {func(w *world) { v := *w.views[taskID]; v.Task.Until = epoch; w.views[taskID] = &v }, policy.GrantEnded},
+		"the grant expired":     {func(w *world) { w.now = epoch.Add(5 * time.Minute) }, policy.GrantExpired},
+		"the grant ended":       {func(w *world) { w.change(func(h *policy.Held) { h.Grant.State = policy.Ended }) }, policy.GrantEnded},
+		"the grant is gone":     {func(w *world) { w.views[taskID] = task() }, policy.GrantEnded},
+		"the task is gone":      {func(w *world) { w.views = nil }, policy.GrantEnded},
+		"the agent's suspended": {func(w *world) { w.suspend() }, policy.AgentSuspended},
+		"a floor was raised":    {func(w *world) { w.one().Floors[0].Raise(8) }, policy.GrantEnded},
+		"it means another":      {func(w *world) { w.change(func(h *policy.Held) { h.Resolved = &policy.Resolved{} }) }, policy.GrantEnded},
+		"it means nothing":      {func(w *world) { w.change(func(h *policy.Held) { h.Resolved = nil }) }, policy.GrantEnded},
+		"the view became old":   {func(w *world) { w.stale = true }, policy.StateStale},
+		"the task's time over":  {func(w *world) { v := *w.views[taskID]; v.Task.Until = epoch; w.views[taskID] = &v }, policy.GrantEnded},
 	} {
 		t.Run(says, func(t *testing.T) {
 			t.Parallel()

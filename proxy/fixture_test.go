@@ -146,6 +146,10 @@ func (w *world) Fresh(context.Context) bool {
 	return !w.stale
 }
 
+func (w *world) suspend() {
+	w.suspended = map[string]*policy.Suspension{"triage": {Agent: "triage"}}
+}
+
 func (w *world) Begin() store.Check                        { return store.Check{} }
 func (w *world) Catalog() *policy.Catalog                  { return w.cat }
 func (w *world) Task(id policy.TaskID) *policy.TaskView    { return w.views[id] }

@@ -59,12 +59,20 @@ type Recorder interface {
 	Outcome(ctx context.Context, o audit.Outcome)
 }
 
+// Denials counts the denied calls of agents.
+type Denials interface {
+	// Denied is told of each denial once it is on record. It may hold it back.
+	Denied(ctx context.Context, agent *policy.Agent, reason policy.Reason)
+}
+
 // Config of a Server. Index, Now, Credentials and Audit are needed.
 type Config struct {
 	Index       Index
 	Now         func() time.Time
 	Credentials Credentials
 	Audit       Recorder
+	// Denials may be nil: then nothing comes of them.
+	Denials Denials
 	// MaxChecks bounds the checks that run at once; more are denied at once as
 	// overloaded. 4096 when zero.
 	MaxChecks int
@@ -81,6 +89,7 @@ type Server struct {
 	now         func() time.Time
 	credentials Credentials
 	audit       Recorder
+	denials     Denials
 	metrics     *metrics
 	log         *slog.Logger
 	load        load
@@ -99,7 +108,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		index: cfg.Index, now: cfg.Now, credentials: cfg.Credentials, audit: cfg.Audit,
+		index: cfg.Index, now: cfg.Now, credentials: cfg.Credentials, audit: cfg.Audit, denials: cfg.Denials,
 		metrics: m, log: cfg.Log, peer: identity.PeerID,
 	}
 	if s.log == nil {

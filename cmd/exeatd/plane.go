@@ -41,6 +41,7 @@ type plane struct {
 	issuer    *credential.Issuer
 	minter    *credential.Manager
 	grants    *grant.Service
+	denials   *grant.Denials
 	api       *server.Server
 	xds       *xds.Server
 	proxy     *proxy.Server
@@ -165,8 +166,10 @@ func (p *plane) openSidecarServices(context.Context) error {
 	if err != nil {
 		return err
 	}
+	p.denials = p.grants.NewDenials("") // alone on its data folder
 	p.proxy, err = proxy.New(proxy.Config{
-		Index: p.store.Index(), Now: p.store.Now, Credentials: p.minter, Audit: p.audit, Registry: p.registry, Log: p.log,
+		Denials: p.denials,
+		Index:   p.store.Index(), Now: p.store.Now, Credentials: p.minter, Audit: p.audit, Registry: p.registry, Log: p.log,
 	})
 	return err
 }

@@ -57,6 +57,7 @@ func (p *plane) serve(ctx context.Context) error {
 	g.Go(func() error { p.publisher.Run(ctx); return nil })
 	g.Go(func() error { return p.minter.Run(ctx) })
 	g.Go(func() error { return p.grants.Run(ctx) })
+	g.Go(func() error { return p.denials.Run(ctx) })
 	g.Go(func() error { return p.xds.Run(ctx) })
 	if err := p.serveAPI(ctx, g); err != nil {
 		return err
