@@ -14,7 +14,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 tools: ## put the pinned tools (Envoy, linters, test clients) under .tools/
-	@tools/install envoy python lint
+	@tools/install envoy python schemathesis node npm lint
 
 .PHONY: envoy
 envoy:

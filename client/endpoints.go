@@ -73,3 +73,12 @@ func (e Endpoints) Write(dir string) error {
 	}
 	return os.Rename(tmp, filepath.Join(dir, endpointsFile))
 }
+
+// RemoveEndpoints takes the file away: nothing serves from dir any more, or
+// not yet. That it is not there is no error.
+func RemoveEndpoints(dir string) error {
+	if err := os.Remove(filepath.Join(dir, endpointsFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}

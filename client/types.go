@@ -219,3 +219,86 @@ func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil
 
 // String prints it as time.Duration does.
 func (d Duration) String() string { return time.Duration(d).String() }
+
+// ExplainRequest asks what would become of a call.
+type ExplainRequest struct {
+	Agent  string `json:"agent,omitempty"` // for operators: whose call it is
+	Task   string `json:"task,omitempty"`  // within which task; all live ones when empty
+	Method string `json:"method"`
+	URL    string `json:"url"`
+	Body   bool   `json:"body,omitempty"` // the call carries one
+}
+
+// Explained says what would become of a call, within each task that was
+// looked at; within none when there is none.
+type Explained struct {
+	Agent string          `json:"agent"`
+	Call  Call            `json:"call"`
+	Tasks []ExplainedTask `json:"tasks"`
+}
+
+// Call is a method and a URL without its query.
+type Call struct {
+	Method string `json:"method"`
+	URL    string `json:"url"`
+}
+
+// ExplainedTask is the answer within one task.
+type ExplainedTask struct {
+	Task    string           `json:"task,omitempty"`
+	Allowed bool             `json:"allowed"`
+	Reason  string           `json:"reason"`
+	Grant   string           `json:"grant,omitempty"` // that allows it, or came closest
+	Grants  []ExplainedGrant `json:"grants,omitempty"`
+	Next    []Next           `json:"next,omitempty"`
+}
+
+// ExplainedGrant is one grant that the call was held against.
+type ExplainedGrant struct {
+	Grant      string          `json:"grant"`
+	Capability string          `json:"capability"`
+	Covers     bool            `json:"covers"`
+	Standing   string          `json:"standing"` // allowed, or why it serves no call
+	Rules      []ExplainedRule `json:"rules,omitempty"`
+}
+
+// ExplainedRule is one rule and the first part of it that does not fit: method,
+// host, path, query or body. Without a Part it covers the call.
+type ExplainedRule struct {
+	Rule string `json:"rule"`
+	Part string `json:"part,omitempty"`
+	Want string `json:"want,omitempty"`
+}
+
+// RecordedDecision is a decision as the audit log holds it.
+type RecordedDecision struct {
+	Decision    string           `json:"decision"`
+	Time        time.Time        `json:"time"`
+	Allowed     bool             `json:"allowed"`
+	Reason      string           `json:"reason"`
+	Agent       string           `json:"agent,omitempty"`
+	Owner       []string         `json:"owner,omitempty"`
+	Instance    string           `json:"instance,omitempty"`
+	Task        string           `json:"task,omitempty"`
+	Grant       string           `json:"grant,omitempty"`
+	Capability  string           `json:"capability,omitempty"`
+	Destination string           `json:"destination,omitempty"`
+	Method      string           `json:"method"`
+	URL         string           `json:"url"`             // without its query
+	Query       []string         `json:"query,omitempty"` // names; values are not recorded
+	Removed     []string         `json:"removed,omitempty"`
+	Catalog     string           `json:"catalog,omitempty"`
+	Policy      string           `json:"policy,omitempty"`
+	Next        []Next           `json:"next,omitempty"`
+	Outcome     *RecordedOutcome `json:"outcome,omitempty"` // nil until the sidecar has told
+}
+
+// RecordedOutcome is how a call ended.
+type RecordedOutcome struct {
+	Time     time.Time `json:"time"`
+	Status   int       `json:"status"` // 0 when none was sent
+	Details  string    `json:"details,omitempty"`
+	Flags    []string  `json:"flags,omitempty"`
+	Sent     uint64    `json:"sent"`     // body bytes to the upstream
+	Received uint64    `json:"received"` // body bytes from the upstream
+}

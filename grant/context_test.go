@@ -23,7 +23,6 @@ func TestAChangedCatalogEndsWhatItNoLongerGives(t *testing.T) {
 		"another environment":           {`"spiffeID": "spiffe://example.org/agent/triage"`, `"environment": "production", "spiffeID": "spiffe://example.org/agent/triage"`, policy.EndContextChanged, policy.EndContextChanged},
 		"another sidecar":               {sidecar, `spiffe://example.org/sidecar/new/{instance}`, policy.EndContextChanged, policy.EndContextChanged},
 		"another identity":              {`spiffe://example.org/agent/triage`, `spiffe://example.org/agent/new`, policy.EndContextChanged, policy.EndContextChanged},
-		"another task binding":          {`"owner": {"groups": ["support"]`, `"taskBinding": "optional", "owner": {"groups": ["support"]`, policy.EndContextChanged, policy.EndContextChanged},
 		"no such agent":                 {`"name": "triage"`, `"name": "renamed"`, policy.EndContextChanged, policy.EndContextChanged},
 		"another path":                  {`/v1/tickets/${ticket}`, `/v2/tickets/${ticket}`, policy.EndPolicyChanged, ""},
 		"another scope":                 {`"scope": {"ticket": "${ticket}"}`, `"scope": {"ticket": "all"}`, policy.EndPolicyChanged, ""},

@@ -72,8 +72,8 @@ type world struct {
 	quota      int64 // of etcd, in bytes; its default when 0
 	// etcd is what the store runs on, so that a test can write to it; nil: one
 	// that nobody else reaches.
-	etcd *clientv3.Client
-	ahead      atomic.Int64 // how far the wall clock is set forward, in ns
+	etcd  *clientv3.Client
+	ahead atomic.Int64 // how far the wall clock is set forward, in ns
 }
 
 func (w *world) wall() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }

@@ -140,6 +140,23 @@ func ParseCall(r RawCall) (Call, error) {
 	return c, nil
 }
 
+// ParseURL brings a call that somebody wrote down, as a method and a URL, into
+// canonical form. The error is ErrMalformed.
+func ParseURL(method, url string, hasBody bool, at time.Time) (Call, error) {
+	scheme, rest, ok := strings.Cut(url, "://")
+	if !ok {
+		return Call{}, errScheme
+	}
+	authority, target := rest, "/"
+	if i := strings.IndexAny(rest, "/?"); i >= 0 {
+		authority, target = rest[:i], rest[i:]
+	}
+	if target[0] == '?' {
+		target = "/" + target
+	}
+	return ParseCall(RawCall{Method: method, Scheme: strings.ToLower(scheme), Authority: authority, Target: target, HasBody: hasBody, At: at})
+}
+
 // checkMethod takes any token but TRACE, which reflects credentials, and
 // CONNECT, which asks for a tunnel that nothing could look into.
 func checkMethod(m string) error {

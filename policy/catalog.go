@@ -164,7 +164,6 @@ type Agent struct {
 	Name, SPIFFEID, SidecarID string
 	OwnerGroups               []string
 	Contact, Environment      string
-	TaskRequired              bool
 	// OnDenials suspends the agent by itself; nil when nothing does.
 	OnDenials *Threshold
 	eligible  []Eligible // in order of the capabilities' names
@@ -178,9 +177,9 @@ type Threshold struct {
 }
 
 // Digest is SHA-256, in hexadecimal, over who the agent is: its identity and
-// its sidecar's, its owner groups, its environment and whether its calls must
-// name their task. Another digest is another context, in which what was begun
-// before does not go on. What the agent may ask for is not in it.
+// its sidecar's, its owner groups and its environment. Another digest is another
+// context, in which what was begun before does not go on. What the agent may ask
+// for is not in it.
 func (a *Agent) Digest() string {
 	if a == nil {
 		return ""

@@ -34,7 +34,7 @@ func (c *compiler) agent(in *v1alpha1.Agent) {
 	r := report{"Agent", in.Name, c}
 	a := &Agent{
 		Name: in.Name, SPIFFEID: s.SPIFFEID, SidecarID: s.SidecarID, OwnerGroups: slices.Clone(s.Owner.Groups),
-		Contact: s.Owner.Contact, Environment: s.Environment, TaskRequired: s.TaskBinding != v1alpha1.TaskOptional,
+		Contact: s.Owner.Contact, Environment: s.Environment,
 	}
 	if r.spiffeID("spec.spiffeID", s.SPIFFEID, false) {
 		c.cat.bySPIFFEID[s.SPIFFEID] = a
@@ -49,9 +49,7 @@ func (c *compiler) agent(in *v1alpha1.Agent) {
 	}
 	r.owner(&s.Owner)
 	r.printable("spec.environment", s.Environment)
-	if b := s.TaskBinding; b != "" && b != v1alpha1.TaskRequired && b != v1alpha1.TaskOptional {
-		r.add("spec.taskBinding", "%q is not a binding; want required or optional", b)
-	}
+	r.binding(s.TaskBinding)
 	for i := range s.Capabilities {
 		r.eligible(a, fmt.Sprintf("spec.capabilities[%d]", i), &s.Capabilities[i])
 	}
@@ -59,6 +57,18 @@ func (c *compiler) agent(in *v1alpha1.Agent) {
 	a.OnDenials = r.onDenials(s.OnDenials)
 	a.digest = a.computeDigest()
 	c.cat.agents[a.Name] = a
+}
+
+// binding checks how calls name their task. A field that is accepted and does
+// nothing would be a promise that nobody keeps.
+func (r report) binding(b v1alpha1.TaskBinding) {
+	switch b {
+	case "", v1alpha1.TaskRequired:
+	case v1alpha1.TaskOptional:
+		r.add("spec.taskBinding", "calls without a task need a task of the instance's own, which this version does not have; want required")
+	default:
+		r.add("spec.taskBinding", "%q is not a binding; want required", b)
+	}
 }
 
 // spiffeID checks an ID by the SPIFFE standard and notes that it is taken.
@@ -161,8 +171,7 @@ func (a *Agent) computeDigest() string {
 		Form, SPIFFEID, SidecarID string
 		Owner                     []string
 		Environment               string
-		TaskRequired              bool
-	}{"exeat.dev/agent/1", a.SPIFFEID, a.SidecarID, slices.Sorted(slices.Values(a.OwnerGroups)), a.Environment, a.TaskRequired})
+	}{"exeat.dev/agent/1", a.SPIFFEID, a.SidecarID, slices.Sorted(slices.Values(a.OwnerGroups)), a.Environment})
 	if err != nil {
 		return "" // which no grant's digest equals
 	}

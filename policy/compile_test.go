@@ -392,7 +392,7 @@ func TestCatalogIsWhatWasWritten(t *testing.T) {
 		t.Errorf("%+v", p)
 	}
 	a, _ := cat.Agent("triage")
-	if !a.TaskRequired || a.Environment != "production" || len(a.Eligible()) != 3 || a.Eligible()[0].Capability.Name != "read-file" {
+	if a.Environment != "production" || len(a.Eligible()) != 3 || a.Eligible()[0].Capability.Name != "read-file" {
 		t.Errorf("%+v", a)
 	}
 	if len(cat.Agents()) != 2 || len(cat.Destinations()) != 3 || len(cat.Capabilities()) != 4 || len(cat.Providers()) != 2 || cat.Agents()[0].Name != "browser" {

@@ -51,7 +51,7 @@ const fixtureJSON = `{
     "capabilities": [{"name": "read-ticket", "params": {"project": ["OPS", "SUP"]}}, {"name": "write-ticket"}, {"name": "read-file"}]}},
   {"metadata": {"name": "browser"}, "spec": {
     "spiffeID": "spiffe://example.org/agent/browser", "sidecarID": "spiffe://example.org/sidecar/browser",
-    "owner": {"groups": ["support"], "contact": ""}, "taskBinding": "optional",
+    "owner": {"groups": ["support"], "contact": ""}, "taskBinding": "required",
     "capabilities": [{"name": "browse"}, {"name": "read-ticket"}]}}
 ]}`
 

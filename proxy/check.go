@@ -83,7 +83,7 @@ func (s *Server) afterPanic(ctx context.Context, c *check) (resp *authv3.CheckRe
 	return s.deny(ctx, c, policy.Internal)
 }
 
-// run is the order of DESIGN section 3.
+// run is the order of a call: fresh, decided, credential, record, last look.
 func (s *Server) run(ctx context.Context, c *check, req *authv3.CheckRequest) (*authv3.CheckResponse, error) {
 	fresh := s.index.Fresh(ctx)
 	defer s.index.Begin().Done()

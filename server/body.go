@@ -27,7 +27,9 @@ var single = [...]string{policy.HeaderTask, policy.HeaderTaskCredential, "Conten
 // headers that occur twice.
 func checkHeaders(req *http.Request) *Problem {
 	for name := range req.Header {
-		if mutates(req) && (name == "Origin" || strings.HasPrefix(name, "Sec-Fetch-")) {
+		// Node.js sends Sec-Fetch-Mode too; a browser always says more than that
+		// (Fetch Metadata Request Headers, section 2).
+		if mutates(req) && (name == "Origin" || strings.HasPrefix(name, "Sec-Fetch-") && name != "Sec-Fetch-Mode") {
 			return problem(codeBrowser, "A web page cannot change anything here; call the API from a program.")
 		}
 	}
@@ -67,10 +69,10 @@ func checkBody(w http.ResponseWriter, req *http.Request, rule bodyRule) (*http.R
 		if p := checkType(req); p != nil {
 			return nil, p
 		}
-		if p := scanJSON(body); p != nil {
+		if p := scanJSON(body, rule == bodyNulls); p != nil {
 			return nil, p
 		}
-	} else if rule == bodyRequired {
+	} else if rule >= bodyRequired {
 		return nil, problem(codeBodyMissing, "Send a JSON object as the body.")
 	}
 	// The body is here. net/http goes on reading to notice a caller that leaves,

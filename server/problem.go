@@ -83,6 +83,9 @@ var (
 	codeEnded            = code{"ended", http.StatusConflict, "It has ended"}
 	codeChanged          = code{"changed_meanwhile", http.StatusConflict, "It changed meanwhile"}
 	codeRevokedMeanwhile = code{"revoked_meanwhile", http.StatusConflict, "It was revoked meanwhile"}
+	codeKeyReused        = code{"idempotency_key_reused", http.StatusUnprocessableEntity, "The idempotency key was used for something else"}
+	codeAttemptRuns      = code{"attempt_running", http.StatusConflict, "The first attempt is still running"}
+	codeAttemptLost      = code{"attempt_unknown", http.StatusConflict, "The first attempt's outcome is not known"}
 	codeTooMany          = code{"too_many", http.StatusTooManyRequests, "There are too many"}
 	codeFull             = code{"store_full", http.StatusServiceUnavailable, "The store is full"}
 	codeUnavailable      = code{"unavailable", http.StatusServiceUnavailable, "Not available now"}

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"path"
 	"strconv"
+	"strings"
 
 	"github.com/exeat-dev/exeat/policy"
 )
@@ -31,6 +32,7 @@ const (
 	bodyNone     bodyRule = iota
 	bodyOptional          // absent, or an empty object
 	bodyRequired
+	bodyNulls // required, and a member may be null, as JSON-RPC has it
 )
 
 // match finds the route of a request, or nil. A path that is not in its
@@ -51,17 +53,21 @@ func (r *router) match(req *http.Request) *route {
 	return found
 }
 
-// refuse answers for a request without a route: another method might have one.
+// refuse answers for a request without a route: other methods might have one.
 func (r *router) refuse(w http.ResponseWriter, req *http.Request) *Problem {
+	var allowed []string
 	for _, method := range []string{http.MethodGet, http.MethodPost} {
 		other := req.Clone(req.Context())
 		other.Method = method
 		if method != req.Method && r.match(other) != nil {
-			w.Header().Set("Allow", method)
-			return problem(codeMethod, "Use "+method+" for this route; /openapi.json lists them all.")
+			allowed = append(allowed, method)
 		}
 	}
-	return problem(codeNoRoute, "The routes are listed in /openapi.json.")
+	if allowed == nil {
+		return problem(codeNoRoute, "The routes are listed in /openapi.json.")
+	}
+	w.Header().Set("Allow", strings.Join(allowed, ", "))
+	return problem(codeMethod, "Use "+strings.Join(allowed, " or ")+" for this route; /openapi.json lists them all.")
 }
 
 // recorder remembers the status that was sent.

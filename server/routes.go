@@ -38,6 +38,8 @@ func (s *Server) routes(local bool) *router {
 	b.grantRoutes()
 	b.endingRoutes()
 	b.catalogRoutes()
+	b.explainRoutes()
+	b.mcpRoutes()
 	if local {
 		b.localRoutes()
 	}

@@ -19,12 +19,13 @@ const (
 
 // scanJSON checks what encoding/json would let through: two readers must not
 // be able to understand one body in two ways (RFC 8259 sections 4 and 8.1). It
-// returns nil when data is exactly one well-formed JSON text.
-func scanJSON(data []byte) *Problem {
+// returns nil when data is exactly one well-formed JSON text. Unless nulls says
+// otherwise no value is null: what has none is left out.
+func scanJSON(data []byte, nulls bool) *Problem {
 	if !utf8.Valid(data) {
 		return problem(codeInvalidUTF8, "The body is not valid UTF-8; send JSON in UTF-8 (RFC 8259 section 8.1).")
 	}
-	s := scanner{dec: json.NewDecoder(bytes.NewReader(data))}
+	s := scanner{dec: json.NewDecoder(bytes.NewReader(data)), nulls: nulls}
 	s.dec.UseNumber()
 	for {
 		token, err := s.dec.Token()
@@ -46,6 +47,7 @@ type scanner struct {
 	dec    *json.Decoder
 	frames []frame
 	begun  bool
+	nulls  bool // null is a value
 }
 
 // frame is one open array or object.
@@ -68,6 +70,10 @@ func (s *scanner) take(token json.Token) *Problem {
 		return s.delim(t)
 	case string:
 		return s.text(t)
+	case nil:
+		if !s.nulls {
+			return problem(codeInvalidJSON, "null is no value here; leave the field out.").at(s.path())
+		}
 	}
 	s.next()
 	return nil

@@ -6,6 +6,18 @@ import (
 	"testing"
 )
 
+func TestNullIsAValueOnlyWhereItIsSaid(t *testing.T) {
+	t.Parallel()
+	for _, body := range []string{`null`, `{"a":null}`, `{"a":[1,null]}`} {
+		if p := scanJSON([]byte(body), false); p == nil || p.Code != "invalid_json" {
+			t.Errorf("%s: %v", body, p)
+		}
+		if p := scanJSON([]byte(body), true); p != nil {
+			t.Errorf("%s: %v", body, p)
+		}
+	}
+}
+
 func TestScanJSON(t *testing.T) {
 	t.Parallel()
 	nested := func(n int) string { return strings.Repeat("[", n) + strings.Repeat("]", n) }
@@ -39,7 +51,7 @@ func TestScanJSON(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := scanJSON([]byte(c.body))
+			p := scanJSON([]byte(c.body), true)
 			if p == nil {
 				if c.code != "" {
 					t.Fatalf("accepted, want %s", c.code)
@@ -60,7 +72,7 @@ func TestScanJSON(t *testing.T) {
 func TestLongFieldPathsAreShortened(t *testing.T) {
 	t.Parallel()
 	key := strings.Repeat("é", 1000)
-	p := scanJSON([]byte(`{"` + key + `":1,"` + key + `":2}`))
+	p := scanJSON([]byte(`{"`+key+`":1,"`+key+`":2}`), true)
 	if p == nil || len(p.Errors[0].Field) > maxField+3 {
 		t.Fatalf("got %v", p)
 	}
@@ -73,7 +85,7 @@ func FuzzScanJSON(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		p := scanJSON(data)
+		p := scanJSON(data, true)
 		if p != nil {
 			if p.Code == "" || p.Status < 400 {
 				t.Fatalf("a refusal without a code: %+v", p)
@@ -91,7 +103,7 @@ func FuzzScanJSON(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if p := scanJSON(again); p != nil {
+		if p := scanJSON(again, true); p != nil {
 			t.Fatalf("%q is accepted, written again as %q it is refused: %v", data, again, p)
 		}
 	})

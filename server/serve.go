@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 )
 
@@ -25,6 +26,11 @@ const (
 func (s *Server) Serve(ctx context.Context, ln net.Listener, config *tls.Config) error {
 	srv := s.httpServer(s.Handler())
 	srv.TLSConfig = config
+	ctx, cancel := context.WithCancel(ctx)
+	var sweeping sync.WaitGroup
+	defer sweeping.Wait()
+	defer cancel()
+	sweeping.Go(func() { s.sweepAttempts(ctx) })
 	return s.run(ctx, srv, func() error { return srv.ServeTLS(ln, "", "") })
 }
 

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -50,6 +51,8 @@ type Server struct {
 	domain   string
 	log      *slog.Logger
 	requests *prometheus.CounterVec
+	attempts *store.Bucket // by who asks and their key
+	now      func() time.Time
 	public   http.Handler
 	local    http.Handler
 	// draining is done once the server stops: long polls then answer at once.
@@ -70,7 +73,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{
 		grants: cfg.Grants, index: cfg.Store.Index(), issuer: cfg.Issuer, enroller: cfg.Enroller,
-		domain: cfg.TrustDomain, log: cfg.Log,
+		domain: cfg.TrustDomain, log: cfg.Log, attempts: cfg.Store.Bucket("attempt"), now: cfg.Store.Now,
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "exeat_api_requests_total", Help: "Requests to the HTTP API by route and status.",
 		}, []string{"route", "code"}),
@@ -135,6 +138,9 @@ func (s *Server) admit(w http.ResponseWriter, req *http.Request, r *router, rout
 	req, p := checkBody(w, req, route.body)
 	if p != nil {
 		return p
+	}
+	if len(req.Header.Values(headerKey)) > 0 && mutates(req) && !route.public {
+		return s.once(w, req, r, route, callerOf(req.Context()))
 	}
 	r.mux.ServeHTTP(w, req)
 	return nil

@@ -38,7 +38,7 @@ func TestBadInputs(t *testing.T) {
 		"a wrong type":                   {"POST", "/v1/tasks", `{"type":["` + secret + `"]}`, nil, 422, "invalid_request", "type"},
 		"a number for a string":          {"POST", "/v1/tasks", `{"type":1e999}`, nil, 422, "invalid_request", ""},
 		"an array":                       {"POST", "/v1/tasks", `["` + secret + `"]`, nil, 422, "invalid_request", ""},
-		"null":                           {"POST", "/v1/tasks", `null`, nil, 422, "invalid_request", ""},
+		"null":                           {"POST", "/v1/tasks", `null`, nil, 400, "invalid_json", ""},
 		"a duration that is none":        {"POST", "/v1/tasks", `{"timeout":"` + secret + `"}`, nil, 422, "invalid_request", "timeout"},
 		"a duration below zero":          {"POST", "/v1/tasks", `{"timeout":"-5m"}`, nil, 422, "invalid_request", "timeout"},
 		"a timeout that is too long":     {"POST", "/v1/tasks", `{"timeout":"25h"}`, nil, 422, "invalid_request", "timeout"},
@@ -112,5 +112,14 @@ func TestABrowserMayRead(t *testing.T) {
 	a := w.do(w.Nobody(), "GET", w.URL+"/jwks", "", "Sec-Fetch-Site", "none")
 	if a.status != 200 {
 		t.Errorf("status %d: %s", a.status, a.body)
+	}
+}
+
+// Node.js's own fetch sends one of the headers that browsers send.
+func TestNodeIsNoBrowser(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	if a := w.do(w.As(servertest.Triage1), "POST", w.URL+"/v1/tasks", `{}`, "Sec-Fetch-Mode", "cors"); a.status != 201 {
+		t.Errorf("%d %s", a.status, a.body)
 	}
 }

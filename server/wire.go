@@ -215,9 +215,7 @@ func wireDenial(d audit.Denial) Denial {
 		N: d.N, Decision: d.ID, Time: d.Time.UTC(), Reason: d.Reason.String(), Retry: string(d.Reason.Retry()),
 		Method: d.Method, URL: d.URL, Destination: d.Destination, Capability: d.Capability,
 	}
-	for _, n := range d.Next {
-		out.Next = append(out.Next, Next(n))
-	}
+	out.Next = wireNext(d.Next)
 	return out
 }
 

@@ -56,7 +56,7 @@ func apiRoutes(host string, external bool) []*routev3.Route {
 	wrongHost.InvertMatch = true
 	wrongHost.TreatMissingHeaderAsEmpty = true
 	routes := []*routev3.Route{refuse(421, "This is not the host that the API answers to", wrongHost)}
-	for _, name := range []string{"origin", "sec-fetch-site", "sec-fetch-mode", "sec-fetch-dest", "sec-fetch-user"} {
+	for _, name := range []string{"origin", "sec-fetch-site", "sec-fetch-dest", "sec-fetch-user"} {
 		routes = append(routes, refuse(403, "The API is not for browsers", present(name)))
 	}
 	// gRPC goes to another server. The value is searched, not compared: two

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/exeat-dev/exeat/identity"
@@ -92,6 +93,7 @@ func (b blueprint) bootstrap() *bootstrapv3.Bootstrap {
 			LdsConfig: adsSource(),
 		},
 		StatsConfig:     statsConfig(),
+		LayeredRuntime:  strictness(),
 		OverloadManager: overloadManager(),
 		BootstrapExtensions: []*corev3.TypedExtensionConfig{{
 			Name: "envoy.bootstrap.internal_listener", TypedConfig: pack(&internallistenerv3.InternalListener{}),
@@ -120,6 +122,19 @@ func statsConfig() *metricsv3.StatsConfig {
 	}
 	return &metricsv3.StatsConfig{StatsMatcher: &metricsv3.StatsMatcher{StatsMatcher: &metricsv3.StatsMatcher_InclusionList{
 		InclusionList: &matcherv3.ListStringMatcher{Patterns: patterns},
+	}}}
+}
+
+// strictness has Envoy refuse what it would read in a lenient way. Without it a
+// chunk may be longer than its size says, and what is over is skipped: another
+// reader would take it for the next chunk (RFC 9112 section 7.1). Nothing but
+// this file can change it: there is no layer above.
+func strictness() *bootstrapv3.LayeredRuntime {
+	return &bootstrapv3.LayeredRuntime{Layers: []*bootstrapv3.RuntimeLayer{{
+		Name: "strictness",
+		LayerSpecifier: &bootstrapv3.RuntimeLayer_StaticLayer{StaticLayer: &structpb.Struct{Fields: map[string]*structpb.Value{
+			"envoy.reloadable_features.strict_chunk_parsing": structpb.NewBoolValue(true),
+		}}},
 	}}}
 }
 

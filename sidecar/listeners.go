@@ -25,7 +25,9 @@ func (b blueprint) egressListener() *listenerv3.Listener {
 	// Python's http.client and OpenSSL ask by HTTP/1.0.
 	hcm.HttpProtocolOptions = &corev3.Http1ProtocolOptions{AcceptHttp_10: true}
 	hcm.UpgradeConfigs = []*hcmv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: "CONNECT"}, {UpgradeType: "websocket"}}
-	// What comes before the 200 was not written for the tunnel.
+	// What comes before the 200 was not written for the tunnel. Envoy sees it only
+	// when the room takes a moment to open; else the room reads it like all that
+	// comes after the 200, and judges it as such.
 	hcm.HttpFilters = []*hcmv3.HttpFilter{router(&routerv3.Router{RejectConnectRequestEarlyData: yes(), SuppressEnvoyHeaders: true})}
 	hcm.AccessLog = turnedAway()
 	return listener(listenerEgress, b.egress, hcm)

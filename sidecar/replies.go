@@ -6,7 +6,9 @@ import (
 
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	celv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/filters/cel/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
 // Reasons of the closed enum that Envoy itself can have to refuse a call.
@@ -57,6 +59,7 @@ func localReplies(unreachable string) *hcmv3.LocalReplyConfig {
 		{426, reasonMalformed, "The request needs HTTP/1.1"},
 		{431, reasonMalformed, "The request's headers are too large"},
 		{500, reasonInternal, "The sidecar could not handle the request"},
+		{501, reasonMalformed, "The request's transfer encoding is not supported"},
 		{502, reasonInternal, "The answer could not be understood"},
 		{503, reasonStale, unreachable},
 		{504, reasonStale, "Exeat's control plane did not answer in time"},
@@ -66,7 +69,23 @@ func localReplies(unreachable string) *hcmv3.LocalReplyConfig {
 	// No route at all, such as CONNECT to the API: its flag tells it from a
 	// route that answers 404.
 	out.Mappers = append(out.Mappers, mapper(noRoute(), problem(404, reasonMalformed, "There is nothing here")))
+	// Envoy's own 403 says nothing, and would look like a decision.
+	https := mapper(httpsInClear(), problem(400, reasonMalformed, "An https URL needs a tunnel (CONNECT), not clear text"))
+	https.StatusCode = wrapperspb.UInt32(400)
+	out.Mappers = append(out.Mappers, https)
 	return out
+}
+
+// httpsInClear is an absolute form with https on a connection without TLS.
+func httpsInClear() *accesslogv3.AccessLogFilter {
+	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_ExtensionFilter{
+		ExtensionFilter: &accesslogv3.ExtensionFilter{
+			Name: "envoy.access_loggers.extension_filters.cel",
+			ConfigType: &accesslogv3.ExtensionFilter_TypedConfig{TypedConfig: pack(&celv3.ExpressionFilter{
+				Expression: `response.code_details == "http1.https_url_on_plaintext_connection"`,
+			})},
+		},
+	}}
 }
 
 func hasStatus(status int) *accesslogv3.AccessLogFilter {

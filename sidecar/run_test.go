@@ -88,6 +88,7 @@ func refusals(t *testing.T, address string) {
 		"absolute-form elsewhere": {get("http://evil.example/v1/x"), 421},
 		"a browser's origin":      {get("/v1/x", "Origin: http://"+address), 403},
 		"null origin":             {get("/v1/x", "Origin: null"), 403},
+		"Node.js's fetch":         {get("/v1/x", "Sec-Fetch-Mode: cors"), 200},
 		"a browser's fetch":       {get("/v1/x", "Sec-Fetch-Site: same-origin"), 403},
 		"gRPC":                    {get("/v1/x", "Content-Type: Application/gRPC+proto"), 415},
 		"gRPC web":                {get("/v1/x", "Content-Type: application/grpc-web"), 415},

@@ -34,28 +34,38 @@ func accessLogs() []*accesslogv3.AccessLog {
 	}}
 }
 
-// localReplies gives the one failure that has no answer of ours, a Check without
-// an answer, the form that every other denial has.
+// localReplies gives two failures that have no answer of ours the form that every
+// other denial has: a Check without an answer, and an absolute form that says
+// https on a connection without TLS.
 func localReplies() *hcmv3.LocalReplyConfig {
-	return &hcmv3.LocalReplyConfig{Mappers: []*hcmv3.ResponseMapper{{
+	return &hcmv3.LocalReplyConfig{Mappers: []*hcmv3.ResponseMapper{
+		localReply("ext_authz_error", problem{
+			reason: policy.Internal, status: 503, title: "The call could not be decided on", retry: policy.RetryAfter,
+		}),
+		localReply("http1.https_url_on_plaintext_connection", problem{
+			reason: policy.MalformedCall, status: 400, title: "An https URL needs TLS within the tunnel", retry: policy.RetryNever,
+		}),
+	}}
+}
+
+// localReply words what Envoy answers with these details, its own name for why.
+func localReply(details string, p problem) *hcmv3.ResponseMapper {
+	return &hcmv3.ResponseMapper{
 		Filter: &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_ExtensionFilter{
 			ExtensionFilter: &accesslogv3.ExtensionFilter{
 				Name: "envoy.access_loggers.extension_filters.cel",
 				ConfigType: &accesslogv3.ExtensionFilter_TypedConfig{TypedConfig: pack(&celv3.ExpressionFilter{
-					Expression: `response.code_details == "ext_authz_error"`,
+					Expression: `response.code_details == "` + details + `"`,
 				})},
 			},
 		}},
+		StatusCode: wrapperspb.UInt32(p.status),
 		HeadersToAdd: []*corev3.HeaderValueOption{
 			setHeader("x-request-id", "%REQ(X-REQUEST-ID)%"),
 		},
 		BodyFormatOverride: &corev3.SubstitutionFormatString{
-			Format: &corev3.SubstitutionFormatString_JsonFormat{JsonFormat: &structpb.Struct{
-				Fields: problemFields(problem{
-					reason: policy.Internal, status: 503, title: "The call could not be decided on", retry: policy.RetryAfter,
-				}),
-			}},
+			Format:      &corev3.SubstitutionFormatString_JsonFormat{JsonFormat: &structpb.Struct{Fields: problemFields(p)}},
 			ContentType: problemType,
 		},
-	}}}
+	}
 }

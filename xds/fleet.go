@@ -137,6 +137,7 @@ func (f *fleet) leave(m *member) {
 	}
 	delete(f.instances, in.id)
 	f.acks.DropInstance(in.id)
+	f.server.metrics.turned(in.reported.Rejected != "", false)
 	f.server.metrics.connected.Set(float64(len(f.instances)))
 	f.server.log.Info("sidecar disconnected", "instance", in.id, "agent", m.agent)
 }
@@ -177,6 +178,7 @@ func (f *fleet) acknowledge(in *instance) {
 		}
 	}
 	if ack != in.reported {
+		f.server.metrics.turned(in.reported.Rejected != "", ack.Rejected != "")
 		in.reported = ack
 		f.acks.AckInstance(ack)
 	}

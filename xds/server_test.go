@@ -248,6 +248,9 @@ func TestWhatAnEnvoyRefusesIsKeptShownCountedAndRecorded(t *testing.T) {
 	if n := valueOf(t, p.server.metrics.rejections.WithLabelValues("cluster")); n != 1 {
 		t.Errorf("counted %v", n)
 	}
+	if n := valueOf(t, p.server.metrics.rejecting); n != 1 {
+		t.Errorf("%v instances refuse something", n)
+	}
 	p.events.await(t, "", func(store.InstanceAck, bool) bool { return len(p.events.events) == 1 })
 	if e := p.events.events[0]; e.Accepted || e.Instance != storetest.Instance || e.Agent != storetest.Agent || e.Resource != "cluster "+bad {
 		t.Errorf("recorded %+v", e)

@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"os"
 
 	"github.com/spf13/cobra"
 
@@ -41,7 +40,7 @@ func checkCatalog(cmd *cobra.Command, dir, secrets string, asJSON bool) error {
 		if errs == nil {
 			errs = catalog.Errors{}
 		}
-		if err := json.NewEncoder(os.Stdout).Encode(map[string]any{"errors": errs}); err != nil {
+		if err := json.NewEncoder(cmd.OutOrStdout()).Encode(map[string]any{"errors": errs}); err != nil {
 			return err
 		}
 	}

@@ -16,7 +16,7 @@ type surroundings struct {
 	task       string
 	bundle     string // system roots and the sidecar's CA
 	ca         string // the sidecar's CA alone
-	trustStore string // the bundle for Java, PKCS#12; may be empty
+	trustStore string // the bundle for Java; may be empty
 	clientEnv  map[string]string
 	keep       []string
 }

@@ -75,7 +75,7 @@ func credentials(c client.Credentials) string {
 		n    int
 		what string
 	}{
-		{c.Revoked, "revoked"}, {c.ExpiresOnly, "end by expiry"}, {c.Injected, "injected (standing secrets)"},
+		{c.Revoked, "revoked"}, {c.ExpiresOnly, "end by expiry"}, {c.Injected, "injected (standing secrets)"}, {c.Unsupported, "cannot be revoked"},
 		{c.MintFailed, "could not be minted"}, {c.Failed, "could not be revoked"}, {c.Pending, "being revoked"},
 	} {
 		if p.n > 0 {

@@ -27,7 +27,7 @@ func devCommand() *cobra.Command {
 listens nowhere and an embedded SPIFFE authority. What it serves on is written
 to DATA/endpoints.json. Port 0 takes any free one.`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return runDev(cmd.Context(), o) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return runDev(cmd.Context(), o, cmd.ErrOrStderr()) },
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.catalog, "catalog", "", "folder of the catalog's YAML files (watched)")

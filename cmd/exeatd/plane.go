@@ -89,12 +89,12 @@ func (p *plane) openStore(ctx context.Context) (err error) {
 		return fmt.Errorf("open the store: %w", err)
 	}
 	p.onClose(func() { p.store.Close() })
+	p.registry.MustRegister(newStaleness(p.store.Index().Age))
 	return nil
 }
 
 func (p *plane) openIdentity(context.Context) (err error) {
-	set, _ := catalog.Load(p.options.catalog, p.options.secrets) // its errors are the publisher's to tell
-	p.authority, p.trustDomain, err = openAuthority(p.options, set, p.log)
+	p.authority, p.trustDomain, err = openAuthority(p.options, p.log)
 	return err
 }
 
@@ -103,6 +103,11 @@ func (p *plane) openListeners(context.Context) (err error) {
 		return err
 	}
 	p.onClose(p.listeners.close)
+	// What a process before this one served on says nothing about us.
+	if err := client.RemoveEndpoints(p.options.data); err != nil {
+		return err
+	}
+	p.onClose(func() { _ = client.RemoveEndpoints(p.options.data) }) // a stale file does no harm
 	ca := filepath.Join(p.options.data, "ca.pem")
 	p.endpoints = client.Endpoints{
 		API: "https://" + p.listeners.api.Addr().String(), Issuer: "https://" + p.listeners.api.Addr().String(),

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -18,6 +19,14 @@ func newRegistry() *prometheus.Registry {
 	build.Set(1)
 	r.MustRegister(build)
 	return r
+}
+
+// newStaleness shows how old the state is that calls are decided on.
+func newStaleness(age func() time.Duration) prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "exeat_state_staleness_seconds",
+		Help: "Age of the state that calls are decided on; past the bound (2 s) they are denied as state_stale.",
+	}, func() float64 { return age().Seconds() })
 }
 
 // health lists what must work for this process to answer calls. A catalog that

@@ -4,11 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"os"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -20,11 +21,16 @@ import (
 )
 
 // runDev serves until ctx ends or a part fails.
-func runDev(ctx context.Context, o devOptions) error {
+func runDev(ctx context.Context, o devOptions, stderr io.Writer) error {
 	if o.auditSync != "process" && o.auditSync != "disk" {
 		return fmt.Errorf("--audit-sync %q: want process or disk", o.auditSync)
 	}
-	log := newLogger(o.verbose)
+	log := newLogger(stderr, o.verbose)
+	var err error
+	// Whoever reads the endpoints need not stand where we were started.
+	if o.data, err = filepath.Abs(o.data); err != nil {
+		return fmt.Errorf("--data: %w", err)
+	}
 	p, err := open(ctx, o, log)
 	if err != nil {
 		return err
@@ -38,12 +44,12 @@ func runDev(ctx context.Context, o devOptions) error {
 	return err
 }
 
-func newLogger(verbose bool) *slog.Logger {
+func newLogger(w io.Writer, verbose bool) *slog.Logger {
 	level := slog.LevelInfo
 	if verbose {
 		level = slog.LevelDebug
 	}
-	return slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level}))
 }
 
 // serve runs every part. The first that fails ends all.

@@ -78,41 +78,7 @@ func TestTheAgentCallsCheckItself(t *testing.T) {
 	}
 	control(t)
 
-	t.Run("without TLS", func(t *testing.T) {
-		conn, err := grpc.NewClient(s.Endpoints.GRPC, grpc.WithTransportCredentials(insecure.NewCredentials()))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-		wantCode(t, codes.Unavailable, request, conn)
-	})
-	t.Run("without a certificate", func(t *testing.T) {
-		anonymous := s.SVID(t, s.sidecar.Instance)
-		anonymous.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &tls.Certificate{}, nil }
-		wantCode(t, codes.Unavailable, request, s.GRPC(t, anonymous))
-	})
-	t.Run("with a certificate of its own that names the sidecar", func(t *testing.T) {
-		forged := s.SVID(t, s.sidecar.Instance)
-		forged.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-			return selfSigned(t, s.sidecar.Instance), nil
-		}
-		wantCode(t, codes.Unavailable, request, s.GRPC(t, forged))
-	})
-	t.Run("with an SVID of another trust domain", func(t *testing.T) {
-		// Its root claims the same name, too.
-		for _, domain := range []string{"example.net", s.Endpoints.TrustDomain} {
-			elsewhere := stack.Authority(t, filepath.Join(t.TempDir(), "authority"), domain)
-			svid, err := elsewhere.Source(stack.ID(t, "spiffe://"+domain+"/sidecar/mallory/x"), nil, nil).GetX509SVID()
-			if err != nil {
-				t.Fatal(err)
-			}
-			config := s.SVID(t, s.sidecar.Instance)
-			config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-				return &tls.Certificate{Certificate: [][]byte{svid.Certificates[0].Raw}, PrivateKey: svid.PrivateKey}, nil
-			}
-			wantCode(t, codes.Unavailable, request, s.GRPC(t, config))
-		}
-	})
+	s.outsidersCheck(t, request)
 	// From here on TLS lets it in: the answer itself must be no.
 	t.Run("with the agent's own SVID", func(t *testing.T) {
 		wantCode(t, codes.PermissionDenied, request, s.GRPC(t, s.SVID(t, "spiffe://example.org/agent/mallory")))
@@ -158,6 +124,46 @@ func TestTheAgentCallsCheckItself(t *testing.T) {
 		wantDecision(t, policy.MalformedCall, r, err)
 	})
 	control(t)
+}
+
+// outsidersCheck has those ask whom TLS does not let in.
+func (s *scene) outsidersCheck(t *testing.T, request *authv3.CheckRequest) {
+	t.Helper()
+	t.Run("without TLS", func(t *testing.T) {
+		conn, err := grpc.NewClient(s.Endpoints.GRPC, grpc.WithTransportCredentials(insecure.NewCredentials()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		wantCode(t, codes.Unavailable, request, conn)
+	})
+	t.Run("without a certificate", func(t *testing.T) {
+		anonymous := s.SVID(t, s.sidecar.Instance)
+		anonymous.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &tls.Certificate{}, nil }
+		wantCode(t, codes.Unavailable, request, s.GRPC(t, anonymous))
+	})
+	t.Run("with a certificate of its own that names the sidecar", func(t *testing.T) {
+		forged := s.SVID(t, s.sidecar.Instance)
+		forged.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			return selfSigned(t, s.sidecar.Instance), nil
+		}
+		wantCode(t, codes.Unavailable, request, s.GRPC(t, forged))
+	})
+	t.Run("with an SVID of another trust domain", func(t *testing.T) {
+		// Its root claims the same name, too.
+		for _, domain := range []string{"example.net", s.Endpoints.TrustDomain} {
+			elsewhere := stack.Authority(t, filepath.Join(t.TempDir(), "authority"), domain)
+			svid, err := elsewhere.Source(stack.ID(t, "spiffe://"+domain+"/sidecar/mallory/x"), nil, nil).GetX509SVID()
+			if err != nil {
+				t.Fatal(err)
+			}
+			config := s.SVID(t, s.sidecar.Instance)
+			config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+				return &tls.Certificate{Certificate: [][]byte{svid.Certificates[0].Raw}, PrivateKey: svid.PrivateKey}, nil
+			}
+			wantCode(t, codes.Unavailable, request, s.GRPC(t, config))
+		}
+	})
 }
 
 const checkPath = "/envoy.service.auth.v3.Authorization/Check"
@@ -291,10 +297,12 @@ func TestAStrangerAsksForTheSidecarsIdentity(t *testing.T) {
 		for _, name := range []string{"default", "ROOTCA", s.sidecar.Instance, ""} {
 			wantNothing(t, conn, name)
 		}
+		wantNoCheck(t, conn, checkOf(s.task.ID, "mallory"))
 	})
 	t.Run("at the Workload API", func(t *testing.T) {
 		conn := unix(t, s.Endpoints.WorkloadSocket)
 		wantNothing(t, conn, "default")
+		wantNoCheck(t, conn, checkOf(s.task.ID, "mallory"))
 		ctx := metadata.AppendToOutgoingContext(stack.Context(t), "workload.spiffe.io", "true")
 		stream, err := workload.NewSpiffeWorkloadAPIClient(conn).FetchX509SVID(ctx, &workload.X509SVIDRequest{})
 		if err == nil {
@@ -311,6 +319,15 @@ func TestAStrangerAsksForTheSidecarsIdentity(t *testing.T) {
 			t.Errorf("the Workload API answered %v", err)
 		}
 	})
+}
+
+// wantNoCheck asks for a decision where only identities are given.
+func wantNoCheck(t *testing.T, conn *grpc.ClientConn, req *authv3.CheckRequest) {
+	t.Helper()
+	r, err := ask(t, conn, req)
+	if code := status.Code(err); r != nil || code != codes.PermissionDenied && code != codes.Unimplemented {
+		t.Errorf("Check answered %v %v", r, err)
+	}
 }
 
 func unix(t *testing.T, path string) *grpc.ClientConn {

@@ -30,7 +30,7 @@ func TestAnotherTakesATasksCredentialAndGrant(t *testing.T) {
 				// Once with no room of its own there, once with one.
 				_, r := stolen.Connect(t, mirrorHost+":443")
 				refused{http.StatusProxyAuthRequired, "unknown_task"}.check(t, r)
-				own := taskIn(t, sc)
+				own := sc.Task(t)
 				_, r = stolen.Connect(t, mirrorHost+":443")
 				refused{http.StatusProxyAuthRequired, "unknown_task"}.check(t, r)
 				// Two at once are neither.
@@ -53,7 +53,7 @@ func TestAnotherTakesATasksCredentialAndGrant(t *testing.T) {
 		named := func(r *http.Request) { r.Header.Set("Exeat-Grant", grant.ID) }
 		stack.WantOK(t, stack.Get(t, s.task.HTTP(t), itemAt(s.mirror), named)) // where it is one's own
 		for name, task := range map[string]*stack.Task{
-			"another task of the instance": taskIn(t, s.sidecar), "another instance": taskIn(t, colleague), "another agent": taskIn(t, stranger),
+			"another task of the instance": s.sidecar.Task(t), "another instance": colleague.Task(t), "another agent": stranger.Task(t),
 		} {
 			s.onlyControl(t, func() {
 				stack.WantDenied(t, stack.Get(t, task.HTTP(t), itemAt(s.mirror), named), "no_grant")

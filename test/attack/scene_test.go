@@ -108,17 +108,6 @@ func newScene(t *testing.T) *scene {
 	return s
 }
 
-// taskIn starts a task whose room is open: without a grant nothing says when.
-func taskIn(t *testing.T, sc *stack.Sidecar) *stack.Task {
-	t.Helper()
-	task := sc.Task(t)
-	stack.Await(t, "the task's room", func() bool {
-		_, r := task.Connect(t, mirrorHost+":443")
-		return r.Status == http.StatusOK
-	})
-	return task
-}
-
 // grant gives the task one capability for the item that all tests are about.
 func (s *scene) grant(t *testing.T, capability string) client.Grant {
 	t.Helper()

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// table is DESIGN section 4: what each folder may import of the others.
+// table is that of docs/architecture.md: what each folder may import of the others.
 var table = map[string][]string{
 	"api":      {},
 	"identity": {},
@@ -14,8 +14,8 @@ var table = map[string][]string{
 	"catalog":  {"api", "policy", "store"},
 	"store":    {"policy"},
 	"audit":    {"policy"},
-	// Beyond the page: a provider's kind is a type of api, which policy's own
-	// surface (Resolved.Provider) hands over.
+	// A provider's kind is a type of api, which policy's own surface
+	// (Resolved.Provider) hands over.
 	"credential": {"api", "policy", "store"},
 	"grant":      {"policy", "store", "audit", "credential"},
 	"proxy":      {"policy", "store", "credential", "audit", "identity"},

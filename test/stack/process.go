@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 )
 
@@ -48,4 +50,27 @@ func AwaitGone(t testing.TB, pids []int) {
 	Await(t, fmt.Sprintf("the end of the processes %v", pids), func() bool {
 		return !slices.ContainsFunc(pids, func(pid int) bool { return Command(pid) != "" })
 	})
+}
+
+// Freeze stops a process and returns once none of its threads runs: the signal
+// alone returns before that. The function returned has it go on.
+func Freeze(t testing.TB, pid int) (thaw func()) {
+	t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	var once sync.Once
+	thaw = func() { once.Do(func() { _ = syscall.Kill(pid, syscall.SIGCONT) }) } // it may be gone
+	t.Cleanup(thaw)
+	Await(t, fmt.Sprintf("the process %d to stand still", pid), func() bool {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
+		return err == nil && len(threads) > 0 && !slices.ContainsFunc(threads, runs)
+	})
+	return thaw
+}
+
+// runs reads a thread's status; one that is gone does not run.
+func runs(status string) bool {
+	b, err := os.ReadFile(status)
+	return err == nil && !strings.Contains(string(b), "State:\tT")
 }

@@ -41,9 +41,9 @@ type granted struct {
 
 // expired is how the calls went around a grant's end.
 type expired struct {
-	Allowed, Late, Status int
-	Reason                string
-	After                 float64 // ms from the grant's end to the denial
+	Allowed, Late, Early, Status int
+	Reason                       string
+	After                        float64 // ms from the grant's end to the denial
 }
 
 // cut is how an open stream ended with its task.
@@ -124,6 +124,7 @@ func (s *story) expired(o *outcome) {
 	e, err := step[expired](o, "expired")
 	if err == nil {
 		err = errors.Join(want(e.Allowed > 0, "no call was let out before the end"), want(e.Late == 0, "%d calls were let out after the end", e.Late),
+			want(e.Early == 0, "%d calls were cut before the end", e.Early),
 			want(e.Status == 403 && e.Reason == "grant_expired", "got %d %s, want 403 grant_expired", e.Status, e.Reason),
 			want(e.After >= -5, "denied %.0f ms before the end", -e.After))
 	}
