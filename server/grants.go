@@ -34,7 +34,18 @@ type (
 		GrantPath
 		Wait Duration `query:"wait" doc:"How long to wait until it is ready or has ended; at most 1m."`
 	}
-	grantOutput   struct{ Body Grant }
+	grantOutput     struct{ Body Grant }
+	listGrantsInput struct {
+		Agent string `query:"agent" maxLength:"253" doc:"Only this agent's."`
+		Task  string `query:"task" maxLength:"64" doc:"Only this task's."`
+		Ended bool   `query:"ended" doc:"Those that ended too, as long as they are kept."`
+	}
+	listGrantsOutput struct {
+		Body struct {
+			Grants []Grant `json:"grants" doc:"The latest first."`
+			More   bool    `json:"more" doc:"There are others: at most 1000 are listed."`
+		}
+	}
 	endGrantInput struct {
 		GrantPath
 		Proof
@@ -54,6 +65,8 @@ func (b builder) grantRoutes() {
 		Summary: "Ask for a grant", DefaultStatus: http.StatusCreated, Responses: b.requestResponses(),
 		Description: "201: it is ready. 202: it is not yet; read it with wait. 403: it is refused, and the problem's code says why.",
 	}, bodyRequired, b.requestGrant)
+	serve(b, policy.VerbView, huma.Operation{OperationID: "listGrants", Method: http.MethodGet, Path: "/v1/grants", Tags: tag,
+		Summary: "List grants", Description: "Whether each is ready is not looked at: read it for that."}, bodyNone, b.listGrants)
 	serve(b, policy.VerbView, huma.Operation{OperationID: "getGrant", Method: http.MethodGet, Path: "/v1/grants/{id}", Tags: tag,
 		Summary: "Read a grant, or wait until it is ready"}, bodyNone, b.getGrant)
 	serve(b, verbOwn, huma.Operation{OperationID: "endGrant", Method: http.MethodPost, Path: "/v1/grants/{id}/end", Tags: tag,
@@ -89,6 +102,16 @@ func requestedOf(st grant.Status, err error) (*requestOutput, error) {
 	out := &requestOutput{Status: http.StatusAccepted, Body: wireGrant(st)}
 	if st.Ready {
 		out.Status = http.StatusCreated
+	}
+	return out, nil
+}
+
+func (b builder) listGrants(_ context.Context, c grant.Caller, in *listGrantsInput) (*listGrantsOutput, error) {
+	list, more := b.grants.Grants(c, grant.GrantFilter{Agent: in.Agent, Task: policy.TaskID(in.Task), Ended: in.Ended})
+	out := &listGrantsOutput{}
+	out.Body.Grants, out.Body.More = []Grant{}, more
+	for _, g := range list {
+		out.Body.Grants = append(out.Body.Grants, wireGrant(grant.Status{Grant: g}))
 	}
 	return out, nil
 }

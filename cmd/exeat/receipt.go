@@ -19,7 +19,11 @@ func printReceipt(w io.Writer, r client.Receipt) {
 		t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(t, "  GRANT\tPARAMETERS\tFROM\tUNTIL\tENDED")
 		for _, g := range r.Grants {
-			fmt.Fprintf(t, "  %s\t%s\t%s\t%s\t%s\n", g.Capability, parameters(g.Params), clock(g.RequestedAt), clock(g.Until), g.EndReason)
+			name := g.Capability
+			if g.Renews != "" {
+				name += " (renewal)"
+			}
+			fmt.Fprintf(t, "  %s\t%s\t%s\t%s\t%s\n", name, parameters(g.Params), clock(g.RequestedAt), clock(g.Until), g.EndReason)
 		}
 		t.Flush()
 	}
