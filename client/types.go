@@ -155,8 +155,16 @@ type Agent struct {
 	Environment string      `json:"environment,omitempty"`
 	State       string      `json:"state"` // active or suspended
 	Suspension  *Suspension `json:"suspension,omitempty"`
-	Tasks       int         `json:"tasks"`  // that are active
-	Grants      int         `json:"grants"` // that are active
+	// OnDenials is the number of denied calls at which it is suspended by itself.
+	OnDenials *Threshold `json:"onDenials,omitempty"`
+	Tasks     int        `json:"tasks"`  // that are active
+	Grants    int        `json:"grants"` // that are active
+}
+
+// Threshold is so many within so long.
+type Threshold struct {
+	Count int      `json:"count"`
+	Per   Duration `json:"per"`
 }
 
 // Suspension says who suspended an agent.

@@ -22,6 +22,8 @@ type AgentStatus struct {
 	Name        string
 	Owner       []string
 	Environment string
+	// OnDenials is the threshold at which it is suspended by itself; nil: none.
+	OnDenials *policy.Threshold
 	// Suspension is nil while it is not suspended.
 	Suspension *policy.Suspension
 	// Tasks and Grants that are active.
@@ -172,7 +174,7 @@ func (s *Service) agentStatus(name string) AgentStatus {
 func (s *Service) bareStatus(name string) *AgentStatus {
 	st := &AgentStatus{Name: name, Owner: s.ownerOf(name), Suspension: s.index.Suspended(name)}
 	if a, ok := s.index.Catalog().Agent(name); ok {
-		st.Environment = a.Environment
+		st.Environment, st.OnDenials = a.Environment, a.OnDenials
 	}
 	return st
 }

@@ -13,8 +13,15 @@ type Agent struct {
 	Environment string      `json:"environment,omitempty"`
 	State       string      `json:"state" enum:"active,suspended"`
 	Suspension  *Suspension `json:"suspension,omitempty"`
+	OnDenials   *Threshold  `json:"onDenials,omitempty" doc:"The denied calls at which it is suspended by itself."`
 	Tasks       int         `json:"tasks" doc:"How many are active."`
 	Grants      int         `json:"grants" doc:"How many are active."`
+}
+
+// Threshold is so many within so long.
+type Threshold struct {
+	Count int      `json:"count"`
+	Per   Duration `json:"per"`
 }
 
 // Suspension says who suspended an agent.
@@ -37,6 +44,9 @@ func wireAgent(a grant.AgentStatus) Agent {
 	out := Agent{Name: a.Name, Owner: append([]string{}, a.Owner...), Environment: a.Environment, State: "active", Tasks: a.Tasks, Grants: a.Grants}
 	if s := a.Suspension; s != nil {
 		out.State, out.Suspension = "suspended", &Suspension{By: s.By, Reason: s.Why, At: s.At.UTC()}
+	}
+	if d := a.OnDenials; d != nil {
+		out.OnDenials = &Threshold{Count: d.Count, Per: Duration{d.Per}}
 	}
 	return out
 }
