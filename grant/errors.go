@@ -2,6 +2,7 @@ package grant
 
 import (
 	"errors"
+	"fmt"
 	"strconv"
 )
 
@@ -10,6 +11,8 @@ import (
 var (
 	// ErrNotFound: there is none, or it is someone else's. The two cannot be told apart.
 	ErrNotFound = errors.New("no such task or grant")
+	// ErrUnknown: no agent, owner or capability bears that name; an ErrNotFound.
+	ErrUnknown = fmt.Errorf("nothing bears this name: %w", ErrNotFound)
 	// ErrProof: a change to a task needs its credential or its room.
 	ErrProof = errors.New("the task's credential is needed")
 	// ErrOperator: only an operator, or people whom an Access lets, may do this.

@@ -81,12 +81,12 @@ func (s *Service) mayRevoke(c Caller, scope policy.Scope) error {
 		return nil
 	}
 	if scope.Name == "" || len(scope.Name) > maxScopeName || !isText(scope.Name) {
-		return ErrNotFound
+		return ErrUnknown
 	}
 	if cat := s.index.Catalog(); cat == nil || !s.index.IsFresh() || s.inCatalog(cat, scope) || s.anyUnder(scope) {
 		return nil
 	}
-	return ErrNotFound
+	return ErrUnknown
 }
 
 // ownersOf lists who owns everything in a scope; nobody owns what is wider.

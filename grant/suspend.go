@@ -125,10 +125,10 @@ func (s *Service) mayTo(c Caller, verb policy.Verb, agent string) error {
 	}
 	scope := policy.Scope{Kind: policy.ScopeAgent, Name: agent}
 	if agent == "" || len(agent) > maxScopeName || !isText(agent) {
-		return ErrNotFound
+		return ErrUnknown
 	}
 	if cat := s.index.Catalog(); cat != nil && !s.inCatalog(cat, scope) && !s.anyUnder(scope) && s.index.Suspended(agent) == nil {
-		return ErrNotFound
+		return ErrUnknown
 	}
 	return nil
 }
@@ -162,7 +162,7 @@ func (s *Service) Agent(c Caller, name string) (AgentStatus, error) {
 			return st, nil
 		}
 	}
-	return AgentStatus{}, ErrNotFound
+	return AgentStatus{}, ErrUnknown
 }
 
 func (s *Service) agentStatus(name string) AgentStatus {

@@ -72,6 +72,7 @@ var (
 	codeUnknownCaller    = code{"unknown_caller", http.StatusForbidden, "No agent belongs to this identity"}
 	codeNotLocalUser     = code{"not_local_operator", http.StatusForbidden, "Only who runs this process may use its socket"}
 	codeNotFound         = code{"not_found", http.StatusNotFound, "No such task or grant"}
+	codeUnknownName      = code{"not_found", http.StatusNotFound, "Nothing bears this name"}
 	codeTaskProof        = code{"task_credential_required", http.StatusForbidden, "The task's credential is needed"}
 	codeNotOperator      = code{"operator_required", http.StatusForbidden, "Only an operator may do this"}
 	codeVerb             = code{"verb_required", http.StatusForbidden, "The catalog lets you do no such thing"}
@@ -175,6 +176,7 @@ var sentinels = [...]struct {
 	code   code
 	detail string
 }{
+	{grant.ErrUnknown, codeUnknownName, "No agent, owner or capability bears this name here; check how it is spelt."},
 	{grant.ErrNotFound, codeNotFound, "There is no such task or grant here, or it is not yours."},
 	{grant.ErrProof, codeTaskProof, "Send the task's credential in the header Exeat-Task-Credential, or call " + policy.HostAPI + " through the task's proxy."},
 	{grant.ErrOperator, codeNotOperator, "Ask an operator, or someone whom an Access of the catalog lets do it; an agent ends the grant or the task itself."},
