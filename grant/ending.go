@@ -88,10 +88,10 @@ type cause struct {
 	at        time.Time
 }
 
-// because is the cause of a grant's end: a floor that had ended it already,
+// because is the cause of a grant's end: a floor that had ended it before c did,
 // whoever writes that down, else c.
 func because(h *policy.Held, c cause) cause {
-	if f, ok := h.RaisedBy(); ok {
+	if f, ok := h.RaisedBy(); ok && (c.at.IsZero() || !f.At.IsZero() && f.At.Before(c.at)) {
 		return cause{why: f.Reason, by: f.By, at: f.At, words: "with all of its scope"}
 	}
 	return c

@@ -95,6 +95,11 @@ func (s *Service) status(h *policy.Held, waiting Waiting) Status {
 // written that down yet: expiry needs no writer, and a floor ends many at once.
 func effective(h *policy.Held, now time.Time) policy.Grant {
 	g := h.Grant
+	if g.State == policy.Ended { // with its task, perhaps, and with its scope before
+		c := because(h, cause{why: g.End, at: g.EndedAt})
+		g.End, g.EndedAt = c.why, c.at
+		return g
+	}
 	if g.State != policy.Active || now.Before(g.Until) && !h.Raised() {
 		return g
 	}

@@ -136,6 +136,7 @@ func (w *sweeper) over(v *policy.TaskView, h *policy.Held, now time.Time) cause 
 	switch _, cleared := w.cleared[v.Task.ID]; {
 	case v.Task.State == policy.Ended && !cleared && folded(v, h):
 		c.why, c.at = v.Task.End, v.Task.EndedAt
+		return because(h, c)
 	case v.Task.State == policy.Ended, h.Grant.State == policy.Ended:
 	case h.Raised():
 		return because(h, c)

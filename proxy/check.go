@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"runtime/debug"
+	"strconv"
 	"time"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
@@ -139,6 +140,9 @@ func (s *Server) identify(c *check, extensions map[string]string) policy.Reason 
 	if name != agent.Name {
 		return policy.UnknownAgent
 	}
+	if reason := c.afterCut(extensions[policy.ExtensionCut]); reason != policy.Allowed {
+		return reason
+	}
 	view := s.index.Task(policy.TaskID(task))
 	// Another's task reads as none: nothing is told about others.
 	if view == nil || view.Task.Instance != c.instance || view.Task.Agent != agent.Name {
@@ -147,6 +151,22 @@ func (s *Server) identify(c *check, extensions map[string]string) policy.Reason 
 	c.view = view
 	if s.index.Suspended(agent.Name) != nil {
 		return policy.AgentSuspended
+	}
+	return policy.Allowed
+}
+
+// afterCut wants this replica to know what the chain was cut for: one that lags
+// behind could open a stream anew that was just closed.
+func (c *check) afterCut(text string) policy.Reason {
+	if text == "" {
+		return policy.Allowed // never cut
+	}
+	cut, err := strconv.ParseInt(text, 10, 64)
+	switch {
+	case err != nil:
+		return policy.MalformedCall
+	case cut > c.revision:
+		return policy.StateStale
 	}
 	return policy.Allowed
 }

@@ -118,18 +118,20 @@ func denials() map[string]struct {
 	}
 	const other = "t_01JAAAAAAAAAAAAAAAAAAAAAAZ"
 	return map[string]row{
-		"no attributes":                      {req: &authv3.CheckRequest{}, want: policy.MalformedCall},
-		"no context extensions":              {req: extended(map[string]string{policy.ExtensionTask: "", policy.ExtensionAgent: "", policy.ExtensionDestination: ""}), want: policy.MalformedCall},
-		"no task in the context":             {req: extended(map[string]string{policy.ExtensionTask: ""}), want: policy.MalformedCall},
-		"no agent in the context":            {req: extended(map[string]string{policy.ExtensionAgent: ""}), want: policy.MalformedCall},
-		"no destination in the context":      {req: extended(map[string]string{policy.ExtensionDestination: ""}), want: policy.MalformedCall},
-		"a task that there is not":           {req: extended(map[string]string{policy.ExtensionTask: other}), want: policy.UnknownTask},
-		"another agent in the context":       {req: extended(map[string]string{policy.ExtensionAgent: "other"}), want: policy.UnknownAgent},
-		"another agent's sidecar":            {peer: sidecarElse, want: policy.UnknownAgent},
-		"another agent's sidecar, its name":  {peer: sidecarElse, req: extended(map[string]string{policy.ExtensionAgent: "other"}), want: policy.UnknownTask},
-		"another instance of the same agent": {peer: sidecarTwo, want: policy.UnknownTask},
-		"a sidecar of nobody":                {peer: "spiffe://example.org/sidecar/gone/one", want: policy.UnknownAgent},
-		"another trust domain's sidecar":     {peer: "spiffe://evil.example/sidecar/triage/one", want: policy.UnknownAgent},
+		"no attributes":                           {req: &authv3.CheckRequest{}, want: policy.MalformedCall},
+		"no context extensions":                   {req: extended(map[string]string{policy.ExtensionTask: "", policy.ExtensionAgent: "", policy.ExtensionDestination: ""}), want: policy.MalformedCall},
+		"no task in the context":                  {req: extended(map[string]string{policy.ExtensionTask: ""}), want: policy.MalformedCall},
+		"no agent in the context":                 {req: extended(map[string]string{policy.ExtensionAgent: ""}), want: policy.MalformedCall},
+		"no destination in the context":           {req: extended(map[string]string{policy.ExtensionDestination: ""}), want: policy.MalformedCall},
+		"a cut that this replica has not applied": {req: extended(map[string]string{policy.ExtensionCut: "12"}), want: policy.StateStale},
+		"a cut that is no revision":               {req: extended(map[string]string{policy.ExtensionCut: "x"}), want: policy.MalformedCall},
+		"a task that there is not":                {req: extended(map[string]string{policy.ExtensionTask: other}), want: policy.UnknownTask},
+		"another agent in the context":            {req: extended(map[string]string{policy.ExtensionAgent: "other"}), want: policy.UnknownAgent},
+		"another agent's sidecar":                 {peer: sidecarElse, want: policy.UnknownAgent},
+		"another agent's sidecar, its name":       {peer: sidecarElse, req: extended(map[string]string{policy.ExtensionAgent: "other"}), want: policy.UnknownTask},
+		"another instance of the same agent":      {peer: sidecarTwo, want: policy.UnknownTask},
+		"a sidecar of nobody":                     {peer: "spiffe://example.org/sidecar/gone/one", want: policy.UnknownAgent},
+		"another trust domain's sidecar":          {peer: "spiffe://evil.example/sidecar/triage/one", want: policy.UnknownAgent},
 		"a task whose agent is another": {change: func(w *world) {
 			v := *w.views[taskID]
 			v.Task.Agent = "other"
@@ -399,5 +401,17 @@ func TestOneCheckTooManyIsDeniedAtOnce(t *testing.T) {
 	}
 	if s.load.running.Load() != 0 {
 		t.Error("a check is still counted as running")
+	}
+}
+
+// A cut that this replica knows of is no reason to deny what was granted since.
+func TestACutThatIsAppliedDeniesNothing(t *testing.T) {
+	t.Parallel()
+	for _, cut := range []string{"0", "11"} { // the index is at 11
+		w := newWorld(t)
+		resp, err := w.server(t, sidecarOne).Check(t.Context(), extended(map[string]string{policy.ExtensionCut: cut}))
+		if err != nil || resp.GetStatus().GetCode() != 0 {
+			t.Errorf("after a cut at %s: %v, %v", cut, resp, err)
+		}
 	}
 }
