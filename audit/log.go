@@ -216,6 +216,13 @@ func (l *Log) Transition(_ context.Context, t Transition) {
 	l.keep(e)
 }
 
+// Approval records a soon; it never waits and never fails.
+func (l *Log) Approval(_ context.Context, a ApprovalEvent) {
+	e := newEntry(typeApproval)
+	e.enc.approval(&a)
+	l.keep(e)
+}
+
 // Credential records c soon; it never waits and never fails.
 func (l *Log) Credential(_ context.Context, c CredentialEvent) {
 	e := newEntry(typeCredential)

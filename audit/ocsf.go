@@ -33,11 +33,12 @@ const (
 	typeCredential recordType = "credential"
 	typeOutcome    recordType = "outcome"
 	typeConfig     recordType = "config"
+	typeApproval   recordType = "approval"
 	typeGap        recordType = "gap"
 )
 
 var recordTypes = [...]recordType{
-	typeDecision, typeTransition, typeCredential, typeOutcome, typeConfig, typeGap,
+	typeDecision, typeTransition, typeCredential, typeOutcome, typeConfig, typeApproval, typeGap,
 }
 
 // The encoders below write a record from inside its "unmapped" object on: the
@@ -169,6 +170,7 @@ func (e *encoder) next(next []policy.Next) {
 		e.b = append(e.b, '{')
 		e.text("action", n.Action)
 		e.text("capability", n.Capability)
+		e.text("approval", n.Approval)
 		if len(n.Params) > 0 {
 			e.key("params")
 			e.b = append(e.b, '{')
@@ -247,6 +249,27 @@ func (e *encoder) transition(t *Transition) {
 		o.activity = activityCreate
 	case t.To == policy.Ended:
 		o.activity = activityDelete
+	}
+	e.event(o)
+}
+
+func (e *encoder) approval(a *ApprovalEvent) {
+	e.subject(typeApproval, &a.Subject)
+	e.text("approval", string(a.Approval))
+	e.text("action", string(a.Action))
+	e.text("by", a.By)
+	e.text("why", a.Why)
+	e.text("digest", a.Digest)
+	e.text("catalog", a.Catalog)
+	e.count("given", int64(a.Given))
+	e.count("wanted", int64(a.Wanted))
+	e.close()
+	o := ocsf{
+		at: a.Time, activity: activityUpdate, severity: severityInfo, ok: a.Action != ApprovalRefused,
+		status: string(a.Action), operation: "approval " + string(a.Action), user: a.By, owner: a.Owner, instance: a.Instance,
+	}
+	if a.Action == ApprovalRequested {
+		o.activity = activityCreate
 	}
 	e.event(o)
 }

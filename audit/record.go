@@ -97,6 +97,35 @@ type Transition struct {
 	Recovered bool
 }
 
+// ApprovalAction is what happened to a request that people decide on.
+type ApprovalAction string
+
+// The approval actions. ApprovalApproved is one person's yes.
+const (
+	ApprovalRequested ApprovalAction = "requested"
+	ApprovalApproved  ApprovalAction = "approved"
+	ApprovalRefused   ApprovalAction = "refused"
+	ApprovalWithdrawn ApprovalAction = "withdrawn"
+	ApprovalRestarted ApprovalAction = "restarted"
+	ApprovalEnded     ApprovalAction = "ended"
+)
+
+// ApprovalEvent says what happened to a request that people decide on. Its
+// subject names the grant when there is only one.
+type ApprovalEvent struct {
+	Time time.Time
+	Subject
+	Approval policy.ApprovalID
+	Action   ApprovalAction
+	// By is who did it, Why what they said.
+	By, Why string
+	// Digest is that of the request as it then was.
+	Digest  string
+	Catalog string
+	// Given and Wanted count people.
+	Given, Wanted int
+}
+
 // CredentialAction is what was done about a credential.
 type CredentialAction string
 

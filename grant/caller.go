@@ -33,11 +33,27 @@ type Caller struct {
 type Person struct {
 	// Issuer and Subject together are who it is; Name is only what it is called.
 	Issuer, Subject, Name string
-	Groups                []string
+	// ClientID of the issuer that the person signed in to.
+	ClientID string
+	Groups   []string
 	// AuthTime is when the person last authenticated (auth_time of OpenID
 	// Connect Core 1.0 section 2), zero when the issuer does not say; ACR is how.
 	AuthTime time.Time
 	ACR      string
+	// Local: they proved to see the terminal of the server itself.
+	Local bool
+}
+
+// voter is the person as one who decides; nobody when it is none.
+func (c Caller) voter() policy.Voter {
+	p := c.Person
+	if p == nil {
+		return policy.Voter{}
+	}
+	return policy.Voter{
+		Issuer: p.Issuer, ClientID: p.ClientID, Subject: p.Subject, Name: p.Name, Groups: p.Groups,
+		AuthTime: p.AuthTime, ACR: p.ACR, Local: p.Local,
+	}
 }
 
 // May reports whether the caller may do what verb says to an agent of these

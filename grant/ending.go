@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/exeat-dev/exeat/audit"
 	"github.com/exeat-dev/exeat/policy"
 	"github.com/exeat-dev/exeat/store"
 )
@@ -40,11 +41,41 @@ func (s *Service) End(ctx context.Context, c Caller, id policy.GrantID) (Status,
 	if v, err = changeable(c, v, err); err != nil {
 		return Status{}, Ending{}, err
 	}
-	g, rev, err := s.endHeld(ctx, v, id, cause{why: policy.EndCompleted, by: c.Name})
+	if h := held(v, id); h != nil && h.Grant.State == policy.Pending {
+		return s.withdraw(ctx, v, h.Grant, c)
+	}
+	return s.endOne(ctx, v, id, cause{why: policy.EndCompleted, by: c.Name})
+}
+
+func (s *Service) endOne(ctx context.Context, v *policy.TaskView, id policy.GrantID, why cause) (Status, Ending, error) {
+	g, rev, err := s.endHeld(ctx, v, id, why)
 	if err != nil {
 		return Status{}, Ending{}, err
 	}
 	return Status{Grant: g}, s.enforce(ctx, reach{g.Instance: g.Until}, rev, accepted(g.Life), EnforceWait), nil
+}
+
+// withdraw ends a request that people have not decided on, with all its grants.
+func (s *Service) withdraw(ctx context.Context, v *policy.TaskView, g policy.Grant, c Caller) (Status, Ending, error) {
+	asked, rev, err := s.store.ChangeApproval(ctx, g.Approval, func(asked store.Asked) (store.Asked, error) {
+		if s.undecided(asked) != nil {
+			return asked, policy.ErrEnded
+		}
+		return s.closed(asked, policy.ApprovalWithdrawn, policy.EndWithdrawn, c.Name, "")
+	})
+	if errors.Is(err, policy.ErrEnded) || errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrFull) {
+		return s.endOne(ctx, v, g.ID, cause{why: policy.EndWithdrawn, by: c.Name}) // decided meanwhile, or there is no space for more
+	}
+	if err != nil {
+		return Status{}, Ending{}, hide(err)
+	}
+	s.recordClosed(ctx, asked, rev, audit.ApprovalWithdrawn)
+	for _, ended := range asked.Grants {
+		if ended.ID == g.ID {
+			g = ended
+		}
+	}
+	return Status{Grant: g}, s.enforce(ctx, reach{g.Instance: accepted(g.Life)}, rev, accepted(g.Life), EnforceWait), nil
 }
 
 // Revoke ends a grant, and whatever renewed it, on behalf of whoever may revoke

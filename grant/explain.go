@@ -92,7 +92,7 @@ func (s *Service) questioned(ctx context.Context, c Caller, q Question) ([]*poli
 	var out []*policy.TaskView
 	now := s.store.Now()
 	for _, t := range s.Tasks(c) {
-		if v := s.index.Task(t.ID); v != nil && t.Live(now) && (!c.Operator || t.Agent == q.Agent) && len(out) < MaxLive {
+		if v := s.index.Task(t.ID); v != nil && t.Live(now) && (c.Agent != nil || t.Agent == q.Agent) && len(out) < MaxLive {
 			out = append(out, v)
 		}
 	}
@@ -109,7 +109,7 @@ func (s *Service) Decision(ctx context.Context, c Caller, id string) (audit.Reco
 	if err != nil {
 		return audit.Recorded{}, err
 	}
-	if c.Operator {
+	if c.May(policy.VerbView, d.Owner) { // also of a task that is forgotten
 		return d, nil
 	}
 	v, err := s.view(ctx, d.Task)

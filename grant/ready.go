@@ -24,6 +24,7 @@ type Waiting string
 
 // What there is to wait for.
 const (
+	WaitApproval     Waiting = "approval"             // people have not decided yet
 	WaitCredential   Waiting = "credential"           // it is not minted yet
 	WaitReplicas     Waiting = "replicas"             // an authz replica has not applied it yet
 	WaitSidecar      Waiting = "sidecar"              // the sidecar is not configured yet
@@ -32,6 +33,7 @@ const (
 )
 
 var waitingWords = map[Waiting]string{
+	WaitApproval:     "People have not approved it yet; read it with wait until they have.",
 	WaitCredential:   "The credential has not been minted yet.",
 	WaitReplicas:     "Not every authz replica has applied it yet.",
 	WaitSidecar:      "The sidecar has not confirmed its configuration yet.",
@@ -54,6 +56,7 @@ func (s *Service) Get(ctx context.Context, c Caller, id policy.GrantID, wait tim
 func (s *Service) await(ctx context.Context, task policy.TaskID, id policy.GrantID, wait time.Duration) (Status, error) {
 	ctx, cancel := context.WithTimeout(ctx, max(wait, instant))
 	defer cancel()
+	s.decided(ctx, task, id)
 	if _, err := s.minted(ctx, task, id); err != nil && ctx.Err() == nil {
 		return Status{}, err
 	}
@@ -85,6 +88,9 @@ func (s *Service) look(ctx context.Context, h *policy.Held) Status {
 
 func (s *Service) status(h *policy.Held, waiting Waiting) Status {
 	g := effective(h, s.store.Now())
+	if g.State == policy.Pending {
+		return Status{Grant: g, Waiting: WaitApproval, Why: waitingWords[WaitApproval]}
+	}
 	if g.State != policy.Active {
 		return Status{Grant: g, Why: s.failure(g.ID)}
 	}
@@ -100,7 +106,7 @@ func effective(h *policy.Held, now time.Time) policy.Grant {
 		g.End, g.EndedAt = c.why, c.at
 		return g
 	}
-	if g.State != policy.Active || now.Before(g.Until) && !h.Raised() {
+	if g.State != policy.Active && g.State != policy.Pending || now.Before(g.Until) && !h.Raised() {
 		return g
 	}
 	c := because(h, cause{why: policy.EndExpired})
@@ -111,6 +117,22 @@ func effective(h *policy.Held, now time.Time) policy.Grant {
 		g.Life = l
 	}
 	return g
+}
+
+// decided waits until people have decided on a pending grant, or its time to
+// wait for them is over; at once for any other.
+func (s *Service) decided(ctx context.Context, task policy.TaskID, id policy.GrantID) {
+	h := held(s.index.Task(task), id)
+	if h == nil || h.Grant.State != policy.Pending {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, h.Grant.Until.Sub(s.store.Now()))
+	defer cancel()
+	// Being late is no error: what is read after it says that it still waits.
+	_, _ = s.index.AwaitTask(ctx, task, func(v *policy.TaskView) bool {
+		h := held(v, id)
+		return h == nil || effective(h, s.store.Now()).State != policy.Pending
+	})
 }
 
 // usable reports whether the index would let a call out under h.
@@ -175,7 +197,7 @@ func (s *Service) missing(ctx context.Context, h *policy.Held) Waiting {
 	}
 	ctx, stop := s.whileUsable(ctx, h)
 	defer stop()
-	rev := h.MadeAt
+	rev := h.ChangedAt
 	if h.Credential != nil {
 		rev = max(rev, h.Credential.Revision)
 	}
@@ -191,7 +213,7 @@ func (s *Service) configured(ctx context.Context, h *policy.Held) Waiting {
 	var connected bool
 	_, err := s.store.AwaitInstance(ctx, h.Grant.Instance, func(a store.InstanceAck, ok bool) bool {
 		last, connected = a, ok
-		return ok && a.Ready >= h.MadeAt
+		return ok && a.Ready >= h.ChangedAt
 	})
 	switch {
 	case err == nil:

@@ -3,6 +3,7 @@ package grant
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/exeat-dev/exeat/audit"
@@ -43,7 +44,7 @@ func (s *Service) recordRefusal(ctx context.Context, cat *policy.Catalog, t poli
 	why := policy.AgentSuspended.String()
 	switch {
 	case errors.As(err, &refused):
-		why = refused.Code
+		why = whyRefused(refused)
 	case !errors.As(err, new(*SuspendedError)):
 		return
 	}
@@ -55,6 +56,16 @@ func (s *Service) recordRefusal(ctx context.Context, cat *policy.Catalog, t poli
 		Time: s.store.Now(), Subject: subject, From: policy.StateNone, To: policy.Ended, End: policy.EndRefused,
 		By: by, Why: why, Catalog: cat.Revision(),
 	})
+}
+
+// whyRefused is the code, and of a policy's refusal what the policy said.
+func whyRefused(e *policy.RequestError) string {
+	if e.Code != policy.CodePolicyDenied {
+		return e.Code
+	}
+	const most = 1024
+	words := e.Code + ": " + e.Message
+	return strings.ToValidUTF8(words[:min(len(words), most)], "")
 }
 
 func (s *Service) ownerOf(agent string) []string {

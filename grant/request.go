@@ -3,6 +3,7 @@ package grant
 import (
 	"context"
 	"errors"
+	"strconv"
 	"time"
 
 	"github.com/exeat-dev/exeat/policy"
@@ -20,8 +21,8 @@ type Request struct {
 }
 
 const (
-	// MaxLive bounds the grants of one task that are live at once, so that one
-	// agent cannot fill the index of every replica.
+	// MaxLive bounds the grants of one task that are live or pending at once, so
+	// that one agent cannot fill the index of every replica.
 	MaxLive = 128
 	// attempts at a transaction that others keep changing the ground of.
 	attempts = 4
@@ -29,63 +30,168 @@ const (
 
 // Request decides on r by the catalog in force, and waits up to wait for the
 // grant to be ready. A refusal is a *policy.RequestError. A grant whose
-// credential cannot be minted is ended, and the Status says why.
+// credential cannot be minted is ended, and the Status says why. A grant that
+// people must approve is pending, and is not waited for: Get does.
 func (s *Service) Request(ctx context.Context, c Caller, r Request, wait time.Duration) (Status, error) {
-	began := s.store.Now()
-	g, err := s.issue(ctx, c, r)
-	s.metrics.requests.WithLabelValues(resultOf(err)).Inc()
+	list, err := s.RequestAll(ctx, c, []Request{r}, wait)
 	if err != nil {
 		return Status{}, err
 	}
-	_, late := s.settled(ctx, g.Task, func(v *policy.TaskView) bool { return held(v, g.ID) != nil })
+	return list[0], nil
+}
+
+// MaxTogether bounds how many grants may be asked for as one.
+const MaxTogether = 16
+
+// RequestAll asks for several grants of one task as one: all are given or none.
+// When one of them needs approval, people decide on all of them together.
+func (s *Service) RequestAll(ctx context.Context, c Caller, rs []Request, wait time.Duration) ([]Status, error) {
+	began := s.store.Now()
+	gs, err := s.issue(ctx, c, rs, new(history))
+	if err != nil {
+		s.metrics.requests.WithLabelValues(resultOf(err)).Inc()
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, max(wait, settle+instant))
+	defer cancel()
+	out := make([]Status, 0, len(gs))
+	for _, g := range gs {
+		left := wait - s.store.Now().Sub(began)
+		st, err := s.first(ctx, g, left)
+		if err != nil {
+			return nil, err
+		}
+		if st.Ready {
+			s.metrics.ready.Observe(s.store.Now().Sub(began).Seconds())
+		}
+		out = append(out, st)
+	}
+	return out, nil
+}
+
+// first is the Status of a grant that was made just now.
+func (s *Service) first(ctx context.Context, g policy.Grant, wait time.Duration) (Status, error) {
+	result := "granted"
+	if g.State == policy.Pending {
+		result = "pending"
+	}
+	s.metrics.requests.WithLabelValues(result).Inc()
+	v, late := s.settled(ctx, g.Task, func(v *policy.TaskView) bool { return held(v, g.ID) != nil })
 	if late != nil { // it is durable, though this replica does not know it yet
 		return s.unseen(g), nil //nolint:nilerr // being late is told by the status
 	}
-	st, err := s.await(ctx, g.Task, g.ID, wait)
-	if err == nil && st.Ready {
-		s.metrics.ready.Observe(s.store.Now().Sub(began).Seconds())
+	if g.State == policy.Pending {
+		return s.look(ctx, held(v, g.ID)), nil
 	}
-	return st, err
+	return s.await(ctx, g.Task, g.ID, wait)
 }
 
 func (*Service) unseen(g policy.Grant) Status {
 	return Status{Grant: g, Waiting: WaitReplicas, Why: waitingWords[WaitReplicas]}
 }
 
-// issue writes the grant, or says why there is none.
-func (s *Service) issue(ctx context.Context, c Caller, r Request) (policy.Grant, error) {
+// issue writes the grants, or says why there are none.
+func (s *Service) issue(ctx context.Context, c Caller, rs []Request, h *history) ([]policy.Grant, error) {
 	if err := asAgent(c); err != nil {
-		return policy.Grant{}, err
+		return nil, err
+	}
+	if err := together(rs); err != nil {
+		return nil, err
 	}
 	for range attempts {
 		// The revision is read before what is decided on: what rises after it
 		// is noticed by the transaction.
 		seen, cat := s.index.Revision(), s.index.Catalog()
-		v, err := s.view(ctx, r.Task)
+		v, err := s.view(ctx, rs[0].Task)
 		if v, err = changeable(c, v, err); err != nil {
-			return policy.Grant{}, err
+			return nil, err
 		}
-		if sus := s.index.Suspended(v.Task.Agent); sus != nil {
-			err := &SuspendedError{*sus}
-			s.recordRefusal(ctx, cat, v.Task, r, err, c.Name)
-			return policy.Grant{}, err
-		}
-		g, err := s.decide(cat, v, r)
+		ps, err := s.decideAll(ctx, cat, v, rs, c.Name, h)
 		if err != nil {
-			s.recordRefusal(ctx, cat, v.Task, r, err, c.Name)
-			return policy.Grant{}, err
+			return nil, err
 		}
-		rev, err := s.store.CreateGrants(ctx, seen, g)
+		gs, err := s.write(ctx, seen, cat, v, ps, c)
 		if err == nil {
-			s.recordGrant(ctx, g, policy.StateNone, rev, c.Name, "")
-			return g, nil
+			return gs, nil
 		}
 		// The task or the catalog changed underneath: decide again on what is.
 		if !errors.Is(err, store.ErrConflict) || !s.movedOn(ctx, v, cat) {
-			return policy.Grant{}, hide(err)
+			return nil, hide(err)
 		}
 	}
-	return policy.Grant{}, store.ErrConflict
+	return nil, store.ErrConflict
+}
+
+// together checks what is asked for as one.
+func together(rs []Request) error {
+	if len(rs) == 0 || len(rs) > MaxTogether {
+		return invalid("grants", "1 to "+strconv.Itoa(MaxTogether)+" grants of one task")
+	}
+	for _, r := range rs {
+		if r.Task != rs[0].Task {
+			return invalid("grants", "grants of one task")
+		}
+	}
+	return nil
+}
+
+// decideAll decides on each; the first refusal is that of all.
+func (s *Service) decideAll(ctx context.Context, cat *policy.Catalog, v *policy.TaskView, rs []Request, by string, h *history) ([]proposal, error) {
+	if cat == nil {
+		return nil, ErrNoCatalog
+	}
+	if live(v, s.store.Now())+len(rs) > MaxLive {
+		return nil, ErrTooMany
+	}
+	ps := make([]proposal, 0, len(rs))
+	for i, r := range rs {
+		p, err := s.decide(ctx, cat, v, r, h)
+		if err != nil {
+			s.recordRefusal(ctx, cat, v.Task, r, err, by)
+			return nil, inList(err, i, len(rs))
+		}
+		ps = append(ps, p)
+	}
+	return ps, nil
+}
+
+// inList names the entry that a refusal is about.
+func inList(err error, i, of int) error {
+	var refused *policy.RequestError
+	if of == 1 || !errors.As(err, &refused) {
+		return err
+	}
+	e := *refused
+	e.Field = "grants[" + strconv.Itoa(i) + "]." + e.Field
+	return &e
+}
+
+// write makes the grants active, or asks people when a rule says so.
+func (s *Service) write(ctx context.Context, seen int64, cat *policy.Catalog, v *policy.TaskView, ps []proposal, c Caller) ([]policy.Grant, error) {
+	if rule := ruleOf(ps); rule != nil {
+		return s.ask(ctx, seen, v, ps, rule, c)
+	}
+	gs := make([]policy.Grant, 0, len(ps))
+	now := s.store.Now()
+	for _, p := range ps {
+		life, err := activeLife(policy.Life{State: policy.Pending, Began: now}, p.ttl, v.Task, now)
+		if err != nil {
+			return nil, err
+		}
+		p.grant.Life = life
+		if err := s.noteHeld(ctx, cat, p.grant); err != nil {
+			return nil, err
+		}
+		gs = append(gs, p.grant)
+	}
+	rev, err := s.store.CreateGrants(ctx, seen, gs...)
+	if err != nil {
+		return nil, err
+	}
+	for _, g := range gs {
+		s.recordGrant(ctx, g, policy.StateNone, rev, c.Name, "")
+	}
+	return gs, nil
 }
 
 // movedOn waits until the index is past what a decision was made on.
@@ -102,75 +208,101 @@ func (s *Service) movedOn(ctx context.Context, v *policy.TaskView, cat *policy.C
 	return true
 }
 
-// decide makes the grant that r would be under cat.
-func (s *Service) decide(cat *policy.Catalog, v *policy.TaskView, r Request) (policy.Grant, error) {
-	if cat == nil {
-		return policy.Grant{}, ErrNoCatalog
+// proposal is what a request comes to under one catalog.
+type proposal struct {
+	grant    policy.Grant // without a life
+	resolved *policy.Resolved
+	ttl      time.Duration
+	// rule is what people must approve; nil when nobody is asked. why says what
+	// asks for it.
+	rule *policy.ApprovalRule
+	why  []string
+}
+
+// standing says why a task may ask for nothing now.
+func (s *Service) standing(v *policy.TaskView, r Request) error {
+	if sus := s.index.Suspended(v.Task.Agent); sus != nil {
+		return &SuspendedError{*sus}
 	}
 	now := s.store.Now()
 	if v.Task.State == policy.Paused && !v.Task.Over(now) {
-		return policy.Grant{}, ErrPaused
+		return ErrPaused
 	}
 	if !v.Task.Live(now) {
-		return policy.Grant{}, ErrEnded
+		return ErrEnded
 	}
-	if err := s.renewable(v, r); err != nil {
-		return policy.Grant{}, err
-	}
-	if live(v, now) >= MaxLive {
-		return policy.Grant{}, ErrTooMany
+	return s.renewable(v, r)
+}
+
+// decide makes the grant that r would be under cat, if it may be at all.
+func (s *Service) decide(ctx context.Context, cat *policy.Catalog, v *policy.TaskView, r Request, h *history) (proposal, error) {
+	if err := s.standing(v, r); err != nil {
+		return proposal{}, err
 	}
 	agent, ok := cat.Agent(v.Task.Agent)
 	if !ok {
-		return policy.Grant{}, &policy.RequestError{Code: "unknown_agent", Message: "The catalog in force has no such agent any more."}
+		return proposal{}, &policy.RequestError{Code: policy.CodeUnknownAgent, Message: "The catalog in force has no such agent any more."}
 	}
 	if v.Task.AgentDigest != "" && v.Task.AgentDigest != agent.Digest() {
-		return policy.Grant{}, &policy.RequestError{Code: policy.CodeContextChanged,
+		return proposal{}, &policy.RequestError{Code: policy.CodeContextChanged,
 			Message: "The agent is not who it was when the task began (identity, owner or environment); start a new task."}
 	}
 	resolved, err := cat.Resolve(agent.Name, r.Capability, r.Params)
 	if err != nil {
-		return policy.Grant{}, err
+		return proposal{}, err
 	}
 	if !v.Task.Permits(resolved.Capability.Name) {
-		return policy.Grant{}, &policy.RequestError{Code: policy.CodeOutsideEnvelope, Field: "capability",
+		return proposal{}, &policy.RequestError{Code: policy.CodeOutsideEnvelope, Field: "capability",
 			Message: "The task was started for other capabilities only; start a task whose envelope has this one."}
 	}
-	life, err := s.lifeOf(now, resolved.Capability, v.Task, r.TTL)
-	return policy.Grant{
-		ID: policy.GrantID(newID("g_")), Task: v.Task.ID, Agent: agent.Name, Owner: agent.OwnerGroups,
-		Instance: v.Task.Instance, Capability: resolved.Capability.Name, Params: resolved.Params,
-		Destination: resolved.Destination.Name, Life: life, Digest: resolved.Digest, Catalog: cat.Revision(),
-		AgentDigest: agent.Digest(), Renews: r.renews,
-	}, err
+	ttl, err := lifetime(resolved.Capability, r.TTL)
+	if err != nil {
+		return proposal{}, err
+	}
+	p := proposal{
+		grant: policy.Grant{
+			ID: policy.GrantID(newID("g_")), Task: v.Task.ID, Agent: agent.Name, Owner: agent.OwnerGroups,
+			Instance: v.Task.Instance, Capability: resolved.Capability.Name, Params: resolved.Params,
+			Destination: resolved.Destination.Name, Digest: resolved.Digest, Catalog: cat.Revision(),
+			AgentDigest: agent.Digest(), Renews: r.renews,
+		},
+		resolved: resolved, ttl: ttl, rule: resolved.Capability.Approval,
+	}
+	if p.rule != nil {
+		p.why = []string{"Capability " + resolved.Capability.Name + " (" + string(resolved.Capability.Risk) + " risk) asks for it."}
+	}
+	err = s.judge(ctx, cat, v, policy.Ask{Agent: agent, Task: &v.Task, Resolved: resolved, TTL: ttl, Envelope: v.Task.Envelope}, &p, h)
+	return p, err
 }
 
 // minTTL of a grant: with less, its end at a whole second could be now.
 const minTTL = time.Second
 
-// lifeOf begins a grant's life. More than the capability allows is refused
-// rather than cut: the agent must know how long it may work.
-func (*Service) lifeOf(now time.Time, c *policy.Capability, t policy.Task, asked time.Duration) (policy.Life, error) {
+// lifetime is how long a grant lasts. More than the capability allows is
+// refused rather than cut: the agent must know how long it may work.
+func lifetime(c *policy.Capability, asked time.Duration) (time.Duration, error) {
 	ttl, err := c.Lifetime(asked)
-	if err != nil {
-		return policy.Life{}, err
+	if err == nil && ttl < minTTL {
+		err = &policy.RequestError{Code: policy.CodeParamNotAllowed, Field: "ttl", Message: "ttl must be at least " + minTTL.String()}
 	}
-	if ttl < minTTL {
-		return policy.Life{}, &policy.RequestError{Code: policy.CodeParamNotAllowed, Field: "ttl", Message: "ttl must be at least " + minTTL.String()}
-	}
+	return ttl, err
+}
+
+// activeLife makes a pending life active for ttl from now, within its task's.
+func activeLife(l policy.Life, ttl time.Duration, t policy.Task, now time.Time) (policy.Life, error) {
 	// At a whole second, as tokens do (RFC 7519 section 2, read as most verifiers
 	// do): so that grant and credential end together.
 	ends := earlier(now.Add(ttl), t.Until).Truncate(time.Second)
 	if !ends.After(now) {
 		return policy.Life{}, ErrEnded // as good as
 	}
-	return policy.Transition(policy.Life{State: policy.Pending, Began: now}, policy.Activate(ends), now)
+	return policy.Transition(l, policy.Activate(ends), now)
 }
 
 func live(v *policy.TaskView, now time.Time) int {
 	n := 0
 	for _, h := range v.Held {
-		if h.Grant.Live(now) {
+		if h.Grant.Live(now) || h.Grant.State == policy.Pending && !h.Grant.Over(now) {
 			n++
 		}
 	}

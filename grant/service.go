@@ -40,6 +40,7 @@ type Service struct {
 	store     *store.Store
 	index     *store.Index
 	audit     *audit.Log
+	past      *store.Bucket // what policies may ask about the past
 	failures  MintFailures
 	retention time.Duration
 	log       *slog.Logger
@@ -75,7 +76,7 @@ func New(cfg Config) (*Service, error) {
 		return nil, err
 	}
 	return &Service{
-		store: cfg.Store, index: cfg.Store.Index(), audit: cfg.Audit, failures: cfg.Failures,
+		store: cfg.Store, index: cfg.Store.Index(), audit: cfg.Audit, past: cfg.Store.Bucket(bucketHistory), failures: cfg.Failures,
 		retention: cfg.Retention, log: cfg.Log, metrics: m,
 	}, nil
 }

@@ -118,6 +118,9 @@ func (w *sweeper) nextFor(v *policy.TaskView) time.Time {
 		return v.Task.Began
 	}
 	for _, h := range v.Held {
+		if v.Task.State != policy.Ended && w.stale(h) {
+			return v.Task.Began
+		}
 		if w.over(v, h, h.Grant.Until).why != "" {
 			// Over at its own end at the latest; over already in any other case.
 			if w.over(v, h, time.Time{}).why != "" {
@@ -142,8 +145,12 @@ func (w *sweeper) over(v *policy.TaskView, h *policy.Held, now time.Time) cause 
 		return because(h, c)
 	case h.Grant.State == policy.Active && !now.Before(h.Grant.Until):
 		c.why = policy.EndExpired
+	case h.Grant.State == policy.Pending && !now.Before(h.Grant.Until):
+		c.why = policy.EndRequestExpired
 	case h.Grant.State == policy.Active && h.Resolved == nil && w.index.Catalog() != nil:
 		c.why = h.Fallen
+	default:
+		c.why, _ = siblingEnd(v, h)
 	}
 	return c
 }
@@ -157,6 +164,12 @@ func (w *sweeper) displaced(t policy.Task) bool {
 	}
 	a, ok := cat.Agent(t.Agent)
 	return !ok || a.Digest() != t.AgentDigest
+}
+
+// stale reports whether a pending grant means something else under the catalog
+// in force, or nothing.
+func (w *sweeper) stale(h *policy.Held) bool {
+	return h.Grant.State == policy.Pending && h.Resolved == nil && w.index.Catalog() != nil && !h.Raised()
 }
 
 // work deals with every task whose time has come.
@@ -184,6 +197,9 @@ func (w *sweeper) work(ctx context.Context) {
 func (w *sweeper) clear(ctx context.Context, v *policy.TaskView) error {
 	now := w.store.Now()
 	if v.Task.State == policy.Ended && !now.Before(v.Task.EndedAt.Add(w.retention)) {
+		if err := w.noteDropped(ctx, v); err != nil { // tried again; until then nothing is lost
+			return err
+		}
 		return ignoreGone(w.store.DropTask(ctx, v.Task.ID))
 	}
 	if at, why := v.Task.Ends(); v.Task.State != policy.Ended && !now.Before(at) {
@@ -199,6 +215,8 @@ func (w *sweeper) clear(ctx context.Context, v *policy.TaskView) error {
 		if c := w.over(v, h, now); c.why != "" {
 			_, _, err := w.endGrant(ctx, h, c)
 			failed = errors.Join(failed, ignoreGone(err))
+		} else if v.Task.State != policy.Ended && w.stale(h) {
+			failed = errors.Join(failed, ignoreGone(w.reconsider(ctx, h.Grant.Approval)))
 		}
 	}
 	if failed == nil && v.Task.State == policy.Ended {

@@ -188,6 +188,8 @@ type Decision struct {
 	Held *Held
 	// Next lists what the agent may ask for that would cover the call.
 	Next []Next
+	// Policy is the rule that denied with the reason PolicyDenied, else nil.
+	Policy *CallRule
 }
 
 // Allowed reports whether the call may leave.
@@ -198,4 +200,8 @@ type Next struct {
 	Action     string            `json:"action"`
 	Capability string            `json:"capability,omitempty"`
 	Params     map[string]string `json:"params,omitempty"`
+	// Approval is the request that people decide on, Address where its grant is
+	// read and waited for.
+	Approval string `json:"approval,omitempty"`
+	Address  string `json:"address,omitempty"`
 }

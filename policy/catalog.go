@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/exeat-dev/exeat/api/v1alpha1"
+	"github.com/exeat-dev/exeat/policy/rego"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 )
 
@@ -23,6 +24,7 @@ type Catalog struct {
 	providers    map[string]*v1alpha1.Provider
 	capabilities map[string]*Capability
 	access       []*access
+	rego         *rego.Engine
 }
 
 type hostPort struct {
@@ -248,6 +250,7 @@ type Capability struct {
 	Params            map[string]v1alpha1.Param
 	Destination       *Destination
 	TTL, MaxTTL       time.Duration
+	Approval          *ApprovalRule // nil: nobody is asked
 
 	provider *v1alpha1.Provider // nil: no credential is put on the call
 	scope    map[string]template
@@ -292,11 +295,13 @@ const (
 	CodeTTLTooLong        = "ttl_too_long"
 	CodeOutsideEnvelope   = "outside_envelope"
 	CodeContextChanged    = "context_changed"
+	CodeUnknownAgent      = "unknown_agent"
+	CodePolicyDenied      = "policy_denied"
 )
 
 // RequestError says what is wrong with a request for a grant. It never holds a value.
 type RequestError struct {
-	Code    string // unknown_capability | not_eligible | missing_param | unknown_param | param_not_allowed | ttl_too_long
+	Code    string // unknown_capability | not_eligible | missing_param | unknown_param | param_not_allowed | ttl_too_long | policy_denied
 	Field   string // such as params.ticket
 	Message string // what would be right
 }

@@ -2,7 +2,7 @@ package policy
 
 import (
 	"fmt"
-	"net"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -85,8 +85,8 @@ func (r report) issuer(i *v1alpha1.OIDCIssuer) {
 }
 
 func loopbackName(host string) bool {
-	ip := net.ParseIP(host)
-	return ip != nil && ip.IsLoopback() || host == "localhost"
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.IsLoopback() || host == "localhost"
 }
 
 func (r report) accessRule(field string, rule *v1alpha1.AccessRule) {

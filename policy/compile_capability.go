@@ -43,6 +43,7 @@ func (c *compiler) capability(in *v1alpha1.Capability) {
 	p.out.Destination = c.cat.destinations[s.Destination]
 	p.grades(s)
 	p.limits(s.Limits)
+	p.approval(s.Approval)
 	p.parameters()
 	p.calls(s.Calls)
 	p.credential(s.Credential)
@@ -57,9 +58,7 @@ func (p *capabilityCompiler) grades(s *v1alpha1.CapabilitySpec) {
 	switch s.Risk {
 	case "":
 		p.out.Risk = v1alpha1.RiskLow
-	case v1alpha1.RiskLow, v1alpha1.RiskMedium:
-	case v1alpha1.RiskHigh:
-		p.add("spec.risk", "high risk needs approvals, which this version does not have; narrow the capability to medium risk")
+	case v1alpha1.RiskLow, v1alpha1.RiskMedium, v1alpha1.RiskHigh:
 	default:
 		p.add("spec.risk", "%q is not a risk; want low, medium or high", s.Risk)
 	}

@@ -317,7 +317,16 @@ func TestBrokenCapabilities(t *testing.T) {
 		{"an unknown provider", capa(0, func(c *v1alpha1.CapabilitySpec) { c.Credential.Provider = "oauth" }),
 			"Capability read-ticket: spec.credential.provider", `no Provider "oauth"`},
 		{"an unknown risk", browse(func(c *v1alpha1.CapabilitySpec) { c.Risk = "none" }), at + "risk", "low, medium or high"},
-		{"high risk", browse(func(c *v1alpha1.CapabilitySpec) { c.Risk = "high" }), at + "risk", "needs approvals"},
+		{"high risk without approval", browse(func(c *v1alpha1.CapabilitySpec) { c.Risk = "high" }), at + "approval", "high risk needs approval with stepUp"},
+		{"high risk without step-up", browse(func(c *v1alpha1.CapabilitySpec) { c.Risk, c.Approval = "high", approval(nil) }),
+			at + "approval.stepUp", "authenticated just now"},
+		{"approval by no group", browse(func(c *v1alpha1.CapabilitySpec) { c.Approval = approval(nil); c.Approval.Groups = nil }), at + "approval.groups", "is empty"},
+		{"approval by too many", browse(func(c *v1alpha1.CapabilitySpec) { c.Approval = approval(nil); c.Approval.Count = 11 }), at + "approval.count", "1 to 10"},
+		{"approval by fewer than nobody", browse(func(c *v1alpha1.CapabilitySpec) { c.Approval = approval(nil); c.Approval.Count = -1 }), at + "approval.count", "1 to 10"},
+		{"approval that waits for ever", browse(func(c *v1alpha1.CapabilitySpec) { c.Approval = approval(nil); c.Approval.ExpiresAfter = sec(86401) }),
+			at + "approval.expiresAfter", "24h"},
+		{"step-up of any age", browse(func(c *v1alpha1.CapabilitySpec) { c.Approval = approval(&v1alpha1.StepUp{}) }), at + "approval.stepUp.maxAge", "is missing"},
+		{"step-up of no age", browse(func(c *v1alpha1.CapabilitySpec) { c.Approval = approval(&v1alpha1.StepUp{MaxAge: sec(0)}) }), at + "approval.stepUp.maxAge", "out of range"},
 		{"an unknown sensitivity", browse(func(c *v1alpha1.CapabilitySpec) { c.Sensitivity = "secret" }), at + "sensitivity", "confidential"},
 		{"restricted data", browse(func(c *v1alpha1.CapabilitySpec) { c.Sensitivity = "restricted" }), at + "sensitivity", "response filter"},
 		{"a negative TTL", limits(sec(-1), nil), at + "limits.ttl", "want 1s"},
@@ -437,4 +446,8 @@ func TestNilCatalogHoldsNothing(t *testing.T) {
 	if _, problems := Compile(new(v1alpha1.Set)); len(problems) > 0 {
 		t.Error("an empty catalog is a catalog", problems)
 	}
+}
+
+func approval(stepUp *v1alpha1.StepUp) *v1alpha1.Approval {
+	return &v1alpha1.Approval{Count: 2, Groups: []string{"leads"}, StepUp: stepUp}
 }

@@ -21,6 +21,9 @@ func Decide(cat *Catalog, agent *Agent, view *TaskView, call *Call, now time.Tim
 	if d.Reason.Retry() == RetryRequestGrant {
 		d.Next = cat.SuggestWithin(view, agent, call, now)
 	}
+	if d.Reason == ApprovalPending && d.Held != nil {
+		d.Next = awaiting(&d.Held.Grant)
+	}
 	return d
 }
 

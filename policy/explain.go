@@ -111,21 +111,6 @@ func (b *bound) explain(c *Call) RuleFit {
 // String writes the rule as its author would, with the parameters filled in.
 func (b *bound) String() string { return b.method + " " + b.host + b.pathText() }
 
-func (b *bound) pathText() string {
-	var t strings.Builder
-	for _, p := range b.path {
-		t.WriteByte('/')
-		if p.any {
-			t.WriteByte('*')
-		}
-		t.WriteString(p.text)
-	}
-	if b.rest {
-		t.WriteString("/**")
-	}
-	return t.String()
-}
-
 // wantPath names the first segment that is wrong.
 func (b *bound) wantPath(segments []string) string {
 	for i := range b.path {

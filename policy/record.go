@@ -100,6 +100,9 @@ type Grant struct {
 	AgentDigest string
 	// Renews is the grant that this one succeeds; empty when it is none's.
 	Renews GrantID
+	// Approval is the request that people decide or decided on; empty when
+	// nobody was asked.
+	Approval ApprovalID
 }
 
 // Permits reports whether the task's envelope has room for a capability.

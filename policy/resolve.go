@@ -185,6 +185,7 @@ type digestForm struct {
 	Calls       []digestCall
 	Provider    *v1alpha1.ProviderSpec
 	Scope       map[string]string
+	Approval    *ApprovalRule `json:",omitempty"` // without one, the digest is that of a form that knew none
 }
 
 // digestDestination holds all that says where the call and its credential go,
@@ -211,7 +212,7 @@ func (r *Resolved) digest() (string, error) {
 	p, d := r.Capability, r.Destination
 	form := digestForm{
 		Form: "exeat.dev/resolved/1", Capability: p.Name, Risk: p.Risk, Sensitivity: p.Sensitivity,
-		TTL: int64(p.TTL), MaxTTL: int64(p.MaxTTL), Params: r.Params, Scope: r.Scope,
+		TTL: int64(p.TTL), MaxTTL: int64(p.MaxTTL), Params: r.Params, Scope: r.Scope, Approval: p.Approval,
 		Destination: digestDestination{d.Name, slices.Sorted(slices.Values(d.Hosts)), d.Port, d.Plain,
 			slices.Sorted(slices.Values(d.Addresses)), d.CAPEM, slices.Sorted(slices.Values(d.Headers))},
 	}

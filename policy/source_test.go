@@ -110,7 +110,7 @@ func TestDecodeRefuses(t *testing.T) {
 		"another after it":        {append(bytes.Clone(whole), whole...), ErrSetInvalid},
 		"JSON after JSON":         {pack(t, "{}{}"), ErrSetInvalid},
 		"what is not JSON":        {pack(t, "{"), ErrSetInvalid},
-		"a field of a later time": {pack(t, `{"capabilities":[{"metadata":{"name":"a"},"spec":{"approval":{}}}]}`), ErrSetInvalid},
+		"a field of a later time": {pack(t, `{"capabilities":[{"metadata":{"name":"a"},"spec":{"later":{}}}]}`), ErrSetInvalid},
 		"a kind of a later time":  {pack(t, `{"later":[]}`), ErrSetInvalid},
 		"a body rule of another":  {pack(t, `{"capabilities":[{"metadata":{},"spec":{"calls":[{"body":{"json":{}}}]}}]}`), ErrSetInvalid},
 		"a query rule of another": {pack(t, `{"capabilities":[{"metadata":{},"spec":{"calls":[{"query":"all"}]}}]}`), ErrSetInvalid},

@@ -10,6 +10,18 @@ import (
 // maxNext bounds what a denial lists.
 const maxNext = 3
 
+// ActionAwaitApproval is the action of a Next that names a request which people
+// have not decided on yet.
+const ActionAwaitApproval = "await_approval"
+
+// awaiting says where a pending grant can be waited for.
+func awaiting(g *Grant) []Next {
+	return []Next{{
+		Action: ActionAwaitApproval, Capability: g.Capability, Params: g.Params,
+		Approval: string(g.Approval), Address: "/v1/grants/" + string(g.ID) + "?wait=30s",
+	}}
+}
+
 // ActionRequestGrant is the action of a Next that names a capability.
 const ActionRequestGrant = "request_grant"
 

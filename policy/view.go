@@ -94,6 +94,9 @@ type Held struct {
 	Grant Grant
 	// MadeAt is the store revision at which the grant was made.
 	MadeAt int64
+	// ChangedAt is that of the last change of its record, such as becoming
+	// active: what is ready for it has applied that one.
+	ChangedAt int64
 	// Floors of every scope that the grant is under. None is a defect, and so
 	// reads as ended.
 	Floors []*Floor
@@ -105,6 +108,8 @@ type Held struct {
 	Fallen EndReason
 	// Credential is sealed; nil until it was minted.
 	Credential *SealedCredential
+	// Ground keeps what policies make of the grant; nil: nothing is kept.
+	Ground *Ground
 }
 
 // SealedCredential is what the store holds for a grant: only role authz opens it.
@@ -178,6 +183,8 @@ type TaskView struct {
 	// Cuts holds, per destination, the store revision of its last cut; streams
 	// of the chain that was built under an older one are to be cut.
 	Cuts map[string]int64
+	// Touches are what the task has reached, sorted, while a policy asks for it.
+	Touches []Touch
 	// Revision is the store revision of the last change to any of this.
 	Revision int64
 }

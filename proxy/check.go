@@ -32,6 +32,8 @@ type check struct {
 	call     policy.Call // zero until it is parsed
 	decision policy.Decision
 	removed  []string
+	// own is the touch that was made for this call, if there had to be one.
+	own *policy.Touch
 	// refused: the peer is an agent itself, and learns nothing at all.
 	refused bool
 }
@@ -84,26 +86,49 @@ func (s *Server) afterPanic(ctx context.Context, c *check) (resp *authv3.CheckRe
 	return s.deny(ctx, c, policy.Internal)
 }
 
-// run is the order of a call: fresh, decided, credential, record, last look.
+// run is the order of a call: fresh, decided, credential, record, last look. A
+// call that reaches what its task has not reached before is judged, that is made
+// durable, and it is judged again.
 func (s *Server) run(ctx context.Context, c *check, req *authv3.CheckRequest) (*authv3.CheckResponse, error) {
+	for range touchAttempts {
+		resp, untouched, err := s.once(ctx, c, req)
+		if untouched == nil {
+			return resp, err
+		}
+		if !s.touch(ctx, c, *untouched) {
+			break
+		}
+	}
+	return s.deny(ctx, c, policy.StateStale)
+}
+
+// once answers on the state as it is; or, with no answer, says what must be
+// durable first.
+func (s *Server) once(ctx context.Context, c *check, req *authv3.CheckRequest) (*authv3.CheckResponse, *policy.Touch, error) {
 	fresh := s.index.Fresh(ctx)
 	defer s.index.Begin().Done()
 
 	c.now = s.now()
 	c.revision, c.catalog = s.index.Revision(), s.index.Catalog()
-	c.decision = s.judge(c, req)
-	if !fresh {
-		// What a stale view says is for the record only.
-		return s.deny(ctx, c, policy.StateStale)
+	c.decision = s.judge(ctx, c, req)
+	if t := c.untouched(); t != nil && fresh {
+		return nil, t, nil
 	}
-	if !c.decision.Allowed() {
-		return s.deny(ctx, c, c.decision.Reason)
+	var resp *authv3.CheckResponse
+	var err error
+	switch {
+	case !fresh: // what a stale view says is for the record only
+		resp, err = s.deny(ctx, c, policy.StateStale)
+	case !c.decision.Allowed():
+		resp, err = s.deny(ctx, c, c.decision.Reason)
+	default:
+		resp, err = s.allow(ctx, c, req)
 	}
-	return s.allow(ctx, c, req)
+	return resp, nil, err
 }
 
 // judge finds out who calls for what, and decides.
-func (s *Server) judge(c *check, req *authv3.CheckRequest) policy.Decision {
+func (s *Server) judge(ctx context.Context, c *check, req *authv3.CheckRequest) policy.Decision {
 	if reason := s.identify(c, req.GetAttributes().GetContextExtensions()); reason != policy.Allowed {
 		// Read all the same: the record should say what was called.
 		c.request, _ = translate(req, c.now)
@@ -116,7 +141,7 @@ func (s *Server) judge(c *check, req *authv3.CheckRequest) policy.Decision {
 	if c.call, err = policy.ParseCall(c.raw); err != nil {
 		return policy.Decision{Reason: policy.MalformedCall}
 	}
-	return s.decide(c)
+	return s.decide(ctx, c)
 }
 
 // identify finds the agent by the peer's certificate and the task by the
@@ -173,7 +198,7 @@ func (c *check) afterCut(text string) policy.Reason {
 
 // decide asks the policy, and holds its yes against the chain that the call
 // came in by: that chain is the second lock.
-func (s *Server) decide(c *check) policy.Decision {
+func (s *Server) decide(ctx context.Context, c *check) policy.Decision {
 	if !c.chainFits() {
 		return policy.Decision{Reason: policy.MalformedCall}
 	}
@@ -181,6 +206,9 @@ func (s *Server) decide(c *check) policy.Decision {
 	if d.Allowed() && !c.served(d.Held) {
 		// Granted, but this sidecar is not configured for it, or not yet.
 		d.Reason = policy.StateStale
+	}
+	if d.Allowed() {
+		s.consult(ctx, c, &d, c.view)
 	}
 	return d
 }
@@ -221,7 +249,7 @@ func (c *check) served(held *policy.Held) bool {
 func (s *Server) allow(ctx context.Context, c *check, req *authv3.CheckRequest) (*authv3.CheckResponse, error) {
 	headers, err := s.credentials.Apply(ctx, c.decision.Held, &c.call)
 	if err != nil {
-		return s.deny(ctx, c, policy.CredentialUnavailable)
+		return s.deny(ctx, c, s.lacking(ctx, c))
 	}
 	limit, ok := timeLimit(c.call.At, c.until(), c.timeout, c.hasTimeout)
 	if !ok {
@@ -239,6 +267,15 @@ func (s *Server) allow(ctx context.Context, c *check, req *authv3.CheckRequest) 
 	}
 	s.metrics.decided(c, s.now())
 	return answer(ctx, resp)
+}
+
+// lacking is why there is no credential: it goes with its grant, which may have
+// ended since it was decided on.
+func (s *Server) lacking(ctx context.Context, c *check) policy.Reason {
+	if reason := s.lastLook(ctx, c); reason != policy.Allowed {
+		return reason
+	}
+	return policy.CredentialUnavailable
 }
 
 // until is when the call's time is over: the grant's end or its task's.
@@ -278,6 +315,8 @@ func (s *Server) lastLook(ctx context.Context, c *check) policy.Reason {
 		return policy.GrantExpired
 	case !view.Task.Live(now):
 		return policy.GrantEnded
+	case !s.stillConsents(ctx, c, view, held):
+		return policy.PolicyDenied
 	}
 	return policy.Allowed
 }

@@ -56,13 +56,21 @@ func capabilityOf(name, destination string, rules ...v1alpha1.CallRule) v1alpha1
 
 func catalog(t testing.TB) *policy.Catalog {
 	t.Helper()
+	cat, problems := policy.Compile(catalogSet())
+	for _, p := range problems {
+		t.Fatalf("catalog: %s %s %s: %s", p.Kind, p.Name, p.Field, p.Message)
+	}
+	return cat
+}
+
+func catalogSet() *v1alpha1.Set {
 	destination := func(name string, port int32, hosts ...string) v1alpha1.Destination {
 		return v1alpha1.Destination{ObjectMeta: meta(name), Spec: v1alpha1.DestinationSpec{
 			Hosts: hosts, Port: port, Headers: []string{"X-Ticket-Version", "X-Trace-*"},
 		}}
 	}
 	get := v1alpha1.CallRule{Method: "GET", Path: "/v1/tickets/${ticket}"}
-	cat, problems := policy.Compile(&v1alpha1.Set{
+	return &v1alpha1.Set{
 		Agents: []v1alpha1.Agent{agentOf("triage"), agentOf("other")},
 		Destinations: []v1alpha1.Destination{
 			destination("tickets", 443, "tickets.example.org", "tickets2.example.org"),
@@ -76,11 +84,7 @@ func catalog(t testing.TB) *policy.Catalog {
 			}),
 			capabilityOf("read-plain", "plain", get),
 		},
-	})
-	for _, p := range problems {
-		t.Fatalf("catalog: %s %s %s: %s", p.Kind, p.Name, p.Field, p.Message)
 	}
-	return cat
 }
 
 // held is an active grant of the capability for ticket OPS-42.

@@ -73,6 +73,10 @@ type Config struct {
 	Audit       Recorder
 	// Denials may be nil: then nothing comes of them.
 	Denials Denials
+	// Touches is needed where a policy asks for a task's history: without it
+	// such calls are denied. Tallies tells what tasks have sent; may be nil.
+	Touches Touches
+	Tallies Tallies
 	// MaxChecks bounds the checks that run at once; more are denied at once as
 	// overloaded. 4096 when zero.
 	MaxChecks int
@@ -90,6 +94,8 @@ type Server struct {
 	credentials Credentials
 	audit       Recorder
 	denials     Denials
+	touches     Touches
+	tallies     Tallies
 	metrics     *metrics
 	log         *slog.Logger
 	load        load
@@ -109,7 +115,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{
 		index: cfg.Index, now: cfg.Now, credentials: cfg.Credentials, audit: cfg.Audit, denials: cfg.Denials,
-		metrics: m, log: cfg.Log, peer: identity.PeerID,
+		touches: cfg.Touches, tallies: cfg.Tallies, metrics: m, log: cfg.Log, peer: identity.PeerID,
 	}
 	if s.log == nil {
 		s.log = slog.Default()

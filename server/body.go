@@ -21,7 +21,7 @@ func mutates(req *http.Request) bool {
 
 // single lists the headers that say who acts; two values would let two readers
 // disagree about it.
-var single = [...]string{policy.HeaderTask, policy.HeaderTaskCredential, "Content-Type", "Content-Length"}
+var single = [...]string{"Authorization", policy.HeaderTask, policy.HeaderTaskCredential, "Content-Type", "Content-Length"}
 
 // checkHeaders refuses what a browser sends on behalf of some page, and
 // headers that occur twice.

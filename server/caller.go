@@ -29,7 +29,7 @@ func (s *Server) peerCaller(req *http.Request) (grant.Caller, *Problem) {
 	id, err := identity.PeerIDFromState(req.TLS)
 	if err != nil {
 		return grant.Caller{}, problem(codeNoIdentity,
-			"Call through your sidecar, at EXEAT_URL: it shows its certificate for you.")
+			"An agent calls through its sidecar, at EXEAT_URL, which shows its certificate for it; people sign in with exeat login.")
 	}
 	cat := s.index.Catalog()
 	if cat == nil {

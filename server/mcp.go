@@ -25,7 +25,7 @@ func (b builder) mcpRoutes() {
 		// Who calls is proven by a certificate, and browsers are not served.
 		DisableLocalhostProtection: true,
 	})
-	r := &route{name: "POST /mcp", body: bodyNulls}
+	r := &route{name: "POST /mcp", verb: verbOwn, body: bodyNulls}
 	b.table[r.name] = r
 	b.mux.Handle(r.name, h)
 }

@@ -152,7 +152,8 @@ func TestEveryRouteNamesItsVerb(t *testing.T) {
 			if !known[op.Verb] {
 				t.Errorf("%s: the verb %q is none", where, op.Verb)
 			}
-			if method != "get" && path != "/v1/explain" && (op.Verb == "view" || op.Verb == "audit" || op.Verb == "public") {
+			asks := where == "post /v1/explain" // a question that is too long for a URL
+			if method != "get" && !asks && (op.Verb == "view" || op.Verb == "audit" || op.Verb == "public") {
 				t.Errorf("%s changes something and needs only %s", where, op.Verb)
 			}
 			if (len(op.Security) == 0) != (op.Verb == "public" || op.Verb == "operator") {

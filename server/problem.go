@@ -67,7 +67,9 @@ var (
 	codeBrowser          = code{"browser_request", http.StatusForbidden, "Browsers are not served"}
 	codeNoRoute          = code{"no_such_route", http.StatusNotFound, "No such route"}
 	codeMethod           = code{"method_not_allowed", http.StatusMethodNotAllowed, "The route has no such method"}
-	codeNoIdentity       = code{"identity_required", http.StatusUnauthorized, "A client certificate is needed"}
+	codeNoIdentity       = code{"identity_required", http.StatusUnauthorized, "A client certificate or an ID token is needed"}
+	codeTokenExpired     = code{"token_expired", http.StatusUnauthorized, "The ID token has expired"}
+	codeTokenRefused     = code{"token_refused", http.StatusUnauthorized, "The ID token is not taken"}
 	codeUseSidecar       = code{"use_sidecar", http.StatusForbidden, "An agent calls through its sidecar"}
 	codeUnknownCaller    = code{"unknown_caller", http.StatusForbidden, "No agent belongs to this identity"}
 	codeNotLocalUser     = code{"not_local_operator", http.StatusForbidden, "Only who runs this process may use its socket"}
@@ -110,6 +112,9 @@ func (p *Problem) at(field string) *Problem {
 // write sends p; nothing may have been written before.
 func (p *Problem) write(w http.ResponseWriter) {
 	w.Header().Set("Content-Type", problemJSON)
+	if p.Status == http.StatusUnauthorized { // RFC 9110 section 11.6.1
+		w.Header().Set("WWW-Authenticate", "Bearer")
+	}
 	if p.Status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", "1")
 	}

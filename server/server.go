@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/exeat-dev/exeat/grant"
+	"github.com/exeat-dev/exeat/identity/oidc"
 	"github.com/exeat-dev/exeat/store"
 )
 
@@ -36,6 +37,8 @@ type Config struct {
 	Issuer Issuer
 	// Enroller may be nil: then sidecars cannot be enrolled here.
 	Enroller Enroller
+	// People verifies who people are; one with the system's roots when nil.
+	People *oidc.Verifier
 	// TrustDomain whose identities are served, such as exeat.local.
 	TrustDomain string
 	Registry    prometheus.Registerer
@@ -48,6 +51,7 @@ type Server struct {
 	index    *store.Index
 	issuer   Issuer
 	enroller Enroller
+	people   *oidc.Verifier
 	domain   string
 	log      *slog.Logger
 	requests *prometheus.CounterVec
@@ -71,7 +75,11 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Registry == nil {
 		cfg.Registry = prometheus.NewRegistry()
 	}
+	if cfg.People == nil {
+		cfg.People = oidc.NewVerifier(nil, cfg.Store.Now)
+	}
 	s := &Server{
+		people: cfg.People,
 		grants: cfg.Grants, index: cfg.Store.Index(), issuer: cfg.Issuer, enroller: cfg.Enroller,
 		domain: cfg.TrustDomain, log: cfg.Log, attempts: cfg.Store.Bucket("attempt"), now: cfg.Store.Now,
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -82,7 +90,7 @@ func New(cfg Config) (*Server, error) {
 	if err := cfg.Registry.Register(s.requests); err != nil {
 		return nil, err
 	}
-	s.public = s.front(s.routes(false), s.peerCaller)
+	s.public = s.front(s.routes(false), s.apiCaller)
 	s.local = s.front(s.routes(true), s.localCaller)
 	return s, nil
 }

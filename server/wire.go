@@ -136,6 +136,8 @@ type Next struct {
 	Action     string            `json:"action"`
 	Capability string            `json:"capability,omitempty"`
 	Params     map[string]string `json:"params,omitempty"`
+	Approval   string            `json:"approval,omitempty"`
+	Address    string            `json:"address,omitempty"`
 }
 
 // Sidecar is a connected sidecar and how far its configuration is.

@@ -114,6 +114,7 @@ func encodeGrant(g policy.Grant) []byte {
 		Version: version, Id: string(g.ID), Task: string(g.Task), Agent: g.Agent, Owner: g.Owner,
 		Instance: string(g.Instance), Capability: g.Capability, Params: g.Params, Destination: g.Destination,
 		Life: lifeRecord(g.Life), Digest: g.Digest, Catalog: g.Catalog, Renews: string(g.Renews), AgentDigest: g.AgentDigest,
+		Approval: string(g.Approval),
 	})
 }
 
@@ -131,6 +132,7 @@ func decodeGrant(task policy.TaskID, id policy.GrantID, b []byte) (policy.Grant,
 		Capability: intern(r.GetCapability()), Params: r.GetParams(), Destination: intern(r.GetDestination()),
 		Life: lifeOf(r.GetLife()), Digest: r.GetDigest(), Catalog: intern(r.GetCatalog()),
 		Renews: policy.GrantID(r.GetRenews()), AgentDigest: intern(r.GetAgentDigest()),
+		Approval: policy.ApprovalID(r.GetApproval()),
 	}
 	for _, o := range r.GetOwner() {
 		g.Owner = append(g.Owner, intern(o))
@@ -177,5 +179,6 @@ func causeOf(rev int64, b []byte) policy.Cause {
 // where it is in its life.
 func sameGrant(a, b policy.Grant) bool {
 	return a.ID == b.ID && a.Task == b.Task && a.Agent == b.Agent && a.Instance == b.Instance &&
-		a.Capability == b.Capability && a.Destination == b.Destination && a.Renews == b.Renews && maps.Equal(a.Params, b.Params)
+		a.Capability == b.Capability && a.Destination == b.Destination && a.Renews == b.Renews && a.Approval == b.Approval &&
+		maps.Equal(a.Params, b.Params)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/exeat-dev/exeat/policy"
@@ -26,7 +27,11 @@ var ErrBatch = fmt.Errorf("want 1 to %d grants of one task, one agent and one ca
 // Errors: ErrNotFound (no task, or nothing to renew), ErrConflict (task or renewed grant not
 // active, another catalog, a grant is there already), ErrFloor, ErrSuspended, ErrFull, ErrBatch.
 func (s *Store) CreateGrants(ctx context.Context, seen int64, gs ...policy.Grant) (int64, error) {
-	const op = "create grants"
+	return s.createGrants(ctx, "create grants", seen, nil, gs)
+}
+
+// createGrants does more puts in the same transaction.
+func (s *Store) createGrants(ctx context.Context, op string, seen int64, more []clientv3.Op, gs []policy.Grant) (int64, error) {
 	if err := sameBatch(gs); err != nil {
 		return 0, fmt.Errorf("%s: %w", op, err)
 	}
@@ -54,7 +59,7 @@ func (s *Store) CreateGrants(ctx context.Context, seen int64, gs ...policy.Grant
 			return 0, err
 		}
 		cmps = append(cmps, renewed...)
-		var puts []clientv3.Op
+		puts := slices.Clone(more)
 		for _, g := range gs {
 			g.AgentDigest = agent.Digest()
 			key := keyGrant(g.Task, g.ID)

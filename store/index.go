@@ -53,6 +53,24 @@ func (x *Index) TaskOfGrant(id policy.GrantID) policy.TaskID {
 	return ""
 }
 
+// TaskOfApproval finds the task of a request that people decide on, or "".
+func (x *Index) TaskOfApproval(id policy.ApprovalID) policy.TaskID {
+	if e, ok := x.state.Load().approvals.get(id); ok {
+		return e.id
+	}
+	return ""
+}
+
+// EachApproval visits the requests that people decided or decide on, with their
+// tasks, until those are dropped. Not for the check path.
+func (x *Index) EachApproval(fn func(policy.ApprovalID, *policy.TaskView) bool) {
+	for id, e := range x.state.Load().approvals.all() {
+		if v := e.view.Load(); v != nil && !fn(id, v) {
+			return
+		}
+	}
+}
+
 // Instance lists an instance's tasks (ended ones until retention), in ID order. Not for the check path.
 func (x *Index) Instance(i policy.Instance) []*policy.TaskView { return x.state.Load().instance(i) }
 

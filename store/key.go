@@ -17,12 +17,15 @@ const (
 	prefixBucket   = root + "bucket/"
 	prefixElection = root + "election/"
 
+	prefixApproval = root + "approval/"
+
 	keyCatalog       = prefixState + "catalog"
 	keyEpoch         = prefixState + "epoch"
 	prefixTask       = prefixState + "task/"
 	prefixGrant      = prefixState + "grant/"
 	prefixCredential = prefixState + "credential/"
 	prefixCut        = prefixState + "cut/"
+	prefixTouch      = prefixState + "touch/"
 	prefixFloor      = prefixState + "floor/"
 	prefixBeat       = prefixState + "beat/"
 	prefixAgent      = prefixState + "agent/"
@@ -51,6 +54,14 @@ func keyCredentials(t policy.TaskID) string { return join(prefixCredential, stri
 func keyCut(t policy.TaskID, destination string) string {
 	return join(prefixCut, string(t), destination)
 }
+func keyApproval(t policy.TaskID, a policy.ApprovalID) string {
+	return join(prefixApproval, string(t), string(a))
+}
+func keyApprovals(t policy.TaskID) string { return join(prefixApproval, string(t), "") }
+func keyTouch(t policy.TaskID, touch policy.Touch) string {
+	return join(prefixTouch, string(t), touch.Destination, string(touch.Sensitivity))
+}
+func keyTouches(t policy.TaskID) string      { return join(prefixTouch, string(t), "") }
 func keyCuts(t policy.TaskID) string         { return join(prefixCut, string(t), "") }
 func keyFloor(s policy.Scope) string         { return join(prefixFloor, string(s.Kind), s.Name) }
 func keyAgent(name string) string            { return join(prefixAgent, name) }

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/exeat-dev/exeat/api/v1alpha1"
 	"github.com/exeat-dev/exeat/policy"
 	"github.com/exeat-dev/exeat/store/record"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -20,10 +21,12 @@ type state struct {
 	cluster uint64 // etcd's ID
 	tasks   *table[policy.TaskID, *entry]
 	grants  *table[policy.GrantID, *entry]
-	floors  floors
-	catalog atomic.Pointer[catalog]
-	epoch   atomic.Pointer[string]
-	resolve resolver // the applying goroutine's
+	// approvals leads from a request that people decide on to its task.
+	approvals *table[policy.ApprovalID, *entry]
+	floors    floors
+	catalog   atomic.Pointer[catalog]
+	epoch     atomic.Pointer[string]
+	resolve   resolver // the applying goroutine's
 
 	suspended suspensions
 
@@ -35,6 +38,7 @@ func newState(log *slog.Logger) *state {
 	st := &state{
 		log: log, tasks: newTable[policy.TaskID, *entry](), grants: newTable[policy.GrantID, *entry](),
 		suspended:  newTable[string, *atomic.Pointer[policy.Suspension]](),
+		approvals:  newTable[policy.ApprovalID, *entry](),
 		byInstance: make(map[policy.Instance]map[policy.TaskID]*entry),
 	}
 	st.catalog.Store(new(catalog))
@@ -89,7 +93,7 @@ func (st *state) apply(d *delta, ev *clientv3.Event) {
 	}
 }
 
-// applyOfTask takes in a change below task/, grant/, credential/ or cut/.
+// applyOfTask takes in a change below task/, grant/, credential/, cut/ or touch/.
 func (st *state) applyOfTask(d *delta, key string, kv *mvccpb.KeyValue, gone bool) {
 	if n := names(key, prefixTask, 1); n != nil {
 		st.applyTask(st.touch(d, n[0], kv), kv, gone)
@@ -103,6 +107,8 @@ func (st *state) applyOfTask(d *delta, key string, kv *mvccpb.KeyValue, gone boo
 			rev = 0
 		}
 		st.touch(d, n[0], kv).cut(intern(n[1]), rev)
+	} else if n := names(key, prefixTouch, 3); n != nil {
+		st.touch(d, n[0], kv).reached(policy.Touch{Destination: intern(n[1]), Sensitivity: v1alpha1.Sensitivity(intern(n[2]))}, gone)
 	}
 }
 
@@ -144,8 +150,13 @@ func (st *state) applyGrant(e *entry, id policy.GrantID, kv *mvccpb.KeyValue, go
 		if h.own != nil && h.own.Grant.State == policy.Active && e.task != nil {
 			e.cut(h.own.Grant.Destination, kv.ModRevision)
 		}
+		var of policy.ApprovalID
+		if h.own != nil {
+			of = h.own.Grant.Approval
+		}
 		h.hold(nil)
 		e.forget(st, h)
+		e.forgetApproval(st, of)
 		return
 	}
 	g, err := decodeGrant(e.id, id, kv.Value)
@@ -154,11 +165,18 @@ func (st *state) applyGrant(e *entry, id policy.GrantID, kv *mvccpb.KeyValue, go
 		h.hold(nil)
 		return
 	}
-	own := &policy.Held{Grant: g, MadeAt: kv.CreateRevision, Floors: st.floors.over(g)}
+	own := &policy.Held{
+		Grant: g, MadeAt: kv.CreateRevision, ChangedAt: kv.ModRevision, Floors: st.floors.over(g), Ground: new(policy.Ground),
+	}
 	own.Resolved, own.Fallen = st.resolve.resolve(g)
 	h.hold(own)
 	if _, ok := st.grants.get(id); !ok {
 		st.grants.add(id, e)
+	}
+	if g.Approval != "" {
+		if _, ok := st.approvals.get(g.Approval); !ok {
+			st.approvals.add(g.Approval, e)
+		}
 	}
 }
 
@@ -185,6 +203,14 @@ func (e *entry) forget(st *state, h *holding) {
 		e.drop(h.id)
 		st.grants.remove(h.id)
 	}
+}
+
+// forgetApproval drops a request of which no grant is left.
+func (e *entry) forgetApproval(st *state, id policy.ApprovalID) {
+	if id == "" || slices.ContainsFunc(e.grants, func(h *holding) bool { return h.own != nil && h.own.Grant.Approval == id }) {
+		return
+	}
+	st.approvals.remove(id)
 }
 
 // applyFloor needs no record to end something: what counts is when the key was

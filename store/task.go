@@ -123,7 +123,7 @@ func (s *Store) GetTask(ctx context.Context, id policy.TaskID) (policy.Task, err
 	return t, err
 }
 
-// DropTask forgets an ended task, its grants' tombstones, credentials and cut keys (retention).
+// DropTask forgets an ended task, its grants' tombstones, credentials, cut keys and touches (retention).
 // A task that has not ended is ErrConflict; one that is not there is no error.
 func (s *Store) DropTask(ctx context.Context, id policy.TaskID) error {
 	const op = "drop task"
@@ -143,6 +143,8 @@ func (s *Store) DropTask(ctx context.Context, id policy.TaskID) error {
 		clientv3.OpDelete(keyGrants(id), clientv3.WithPrefix()),
 		clientv3.OpDelete(keyCredentials(id), clientv3.WithPrefix()),
 		clientv3.OpDelete(keyCuts(id), clientv3.WithPrefix()),
+		clientv3.OpDelete(keyApprovals(id), clientv3.WithPrefix()),
+		clientv3.OpDelete(keyTouches(id), clientv3.WithPrefix()),
 		clientv3.OpDelete(keyFloor(policy.Scope{Kind: policy.ScopeTask, Name: string(id)})))
 	if err == nil && !ok {
 		err = fmt.Errorf("%s: %w", op, ErrConflict)

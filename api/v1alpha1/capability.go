@@ -19,6 +19,27 @@ type CapabilitySpec struct {
 	Calls       []CallRule       `json:"calls"`
 	Credential  *CredentialRef   `json:"credential,omitempty"`
 	Limits      Limits           `json:"limits,omitempty"`
+	Approval    *Approval        `json:"approval,omitempty"`
+}
+
+// Approval says what people must approve each grant of a capability.
+type Approval struct {
+	// Count of distinct people; 1 when absent.
+	Count int32 `json:"count,omitempty"`
+	// Groups that approvers are of: at least one of them.
+	Groups []string `json:"groups"`
+	// ExpiresAfter is how long a request waits; 30m when absent.
+	ExpiresAfter *metav1.Duration `json:"expiresAfter,omitempty"`
+	// StepUp: approvers must have authenticated anew (RFC 9470).
+	StepUp *StepUp `json:"stepUp,omitempty"`
+}
+
+// StepUp says how recently an approver must have authenticated, and how.
+type StepUp struct {
+	MaxAge *metav1.Duration `json:"maxAge"`
+	// ACR is the authentication context class reference that is wanted; any
+	// when absent.
+	ACR string `json:"acr,omitempty"`
 }
 
 // Risk of a capability; an absent one is RiskLow.

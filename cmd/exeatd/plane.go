@@ -174,7 +174,7 @@ func (p *plane) openSidecarServices(context.Context) error {
 	p.denials = p.grants.NewDenials("") // alone on its data folder
 	p.proxy, err = proxy.New(proxy.Config{
 		Denials: p.denials,
-		Index:   p.store.Index(), Now: p.store.Now, Credentials: p.minter, Audit: p.audit, Registry: p.registry, Log: p.log,
+		Index:   p.store.Index(), Now: p.store.Now, Credentials: p.minter, Audit: p.audit, Touches: p.store, Tallies: p.audit, Registry: p.registry, Log: p.log,
 	})
 	return err
 }

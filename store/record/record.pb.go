@@ -328,21 +328,23 @@ func (x *Task) GetAgentDigest() string {
 
 // Grant is at grant/<task>/<id>. The key's create revision is when it was made.
 type Grant struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
-	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
-	Task          string                 `protobuf:"bytes,3,opt,name=task,proto3" json:"task,omitempty"`
-	Agent         string                 `protobuf:"bytes,4,opt,name=agent,proto3" json:"agent,omitempty"`
-	Owner         []string               `protobuf:"bytes,5,rep,name=owner,proto3" json:"owner,omitempty"`
-	Instance      string                 `protobuf:"bytes,6,opt,name=instance,proto3" json:"instance,omitempty"`
-	Capability    string                 `protobuf:"bytes,7,opt,name=capability,proto3" json:"capability,omitempty"`
-	Params        map[string]string      `protobuf:"bytes,8,rep,name=params,proto3" json:"params,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	Destination   string                 `protobuf:"bytes,9,opt,name=destination,proto3" json:"destination,omitempty"`
-	Life          *Life                  `protobuf:"bytes,10,opt,name=life,proto3" json:"life,omitempty"`
-	Digest        string                 `protobuf:"bytes,11,opt,name=digest,proto3" json:"digest,omitempty"`
-	Catalog       string                 `protobuf:"bytes,12,opt,name=catalog,proto3" json:"catalog,omitempty"`
-	Renews        string                 `protobuf:"bytes,40,opt,name=renews,proto3" json:"renews,omitempty"`
-	AgentDigest   string                 `protobuf:"bytes,41,opt,name=agent_digest,json=agentDigest,proto3" json:"agent_digest,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Version     uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Id          string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	Task        string                 `protobuf:"bytes,3,opt,name=task,proto3" json:"task,omitempty"`
+	Agent       string                 `protobuf:"bytes,4,opt,name=agent,proto3" json:"agent,omitempty"`
+	Owner       []string               `protobuf:"bytes,5,rep,name=owner,proto3" json:"owner,omitempty"`
+	Instance    string                 `protobuf:"bytes,6,opt,name=instance,proto3" json:"instance,omitempty"`
+	Capability  string                 `protobuf:"bytes,7,opt,name=capability,proto3" json:"capability,omitempty"`
+	Params      map[string]string      `protobuf:"bytes,8,rep,name=params,proto3" json:"params,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Destination string                 `protobuf:"bytes,9,opt,name=destination,proto3" json:"destination,omitempty"`
+	Life        *Life                  `protobuf:"bytes,10,opt,name=life,proto3" json:"life,omitempty"`
+	Digest      string                 `protobuf:"bytes,11,opt,name=digest,proto3" json:"digest,omitempty"`
+	Catalog     string                 `protobuf:"bytes,12,opt,name=catalog,proto3" json:"catalog,omitempty"`
+	Renews      string                 `protobuf:"bytes,40,opt,name=renews,proto3" json:"renews,omitempty"`
+	AgentDigest string                 `protobuf:"bytes,41,opt,name=agent_digest,json=agentDigest,proto3" json:"agent_digest,omitempty"`
+	// approval is the request that people decide or decided on.
+	Approval      string `protobuf:"bytes,20,opt,name=approval,proto3" json:"approval,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -475,6 +477,647 @@ func (x *Grant) GetAgentDigest() string {
 	return ""
 }
 
+func (x *Grant) GetApproval() string {
+	if x != nil {
+		return x.Approval
+	}
+	return ""
+}
+
+// Approval is at approval/<task>/<id>, outside of what authorisation follows:
+// what counts there is the state of its grants.
+type Approval struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	Task          string                 `protobuf:"bytes,3,opt,name=task,proto3" json:"task,omitempty"`
+	Agent         string                 `protobuf:"bytes,4,opt,name=agent,proto3" json:"agent,omitempty"`
+	Owner         []string               `protobuf:"bytes,5,rep,name=owner,proto3" json:"owner,omitempty"`
+	Instance      string                 `protobuf:"bytes,6,opt,name=instance,proto3" json:"instance,omitempty"`
+	RequestedBy   string                 `protobuf:"bytes,7,opt,name=requested_by,json=requestedBy,proto3" json:"requested_by,omitempty"`
+	StartedBy     string                 `protobuf:"bytes,8,opt,name=started_by,json=startedBy,proto3" json:"started_by,omitempty"`
+	Type          string                 `protobuf:"bytes,9,opt,name=type,proto3" json:"type,omitempty"`
+	Purpose       string                 `protobuf:"bytes,10,opt,name=purpose,proto3" json:"purpose,omitempty"`
+	Context       map[string]string      `protobuf:"bytes,11,rep,name=context,proto3" json:"context,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Requested     int64                  `protobuf:"varint,12,opt,name=requested,proto3" json:"requested,omitempty"`
+	Expires       int64                  `protobuf:"varint,13,opt,name=expires,proto3" json:"expires,omitempty"`
+	Items         []*ApprovalItem        `protobuf:"bytes,14,rep,name=items,proto3" json:"items,omitempty"`
+	Rule          *ApprovalRule          `protobuf:"bytes,15,opt,name=rule,proto3" json:"rule,omitempty"`
+	Why           []string               `protobuf:"bytes,16,rep,name=why,proto3" json:"why,omitempty"`
+	Catalog       string                 `protobuf:"bytes,17,opt,name=catalog,proto3" json:"catalog,omitempty"`
+	Round         int32                  `protobuf:"varint,18,opt,name=round,proto3" json:"round,omitempty"`
+	Votes         []*Vote                `protobuf:"bytes,19,rep,name=votes,proto3" json:"votes,omitempty"`
+	Outcome       string                 `protobuf:"bytes,20,opt,name=outcome,proto3" json:"outcome,omitempty"`
+	DecidedAt     int64                  `protobuf:"varint,21,opt,name=decided_at,json=decidedAt,proto3" json:"decided_at,omitempty"`
+	By            string                 `protobuf:"bytes,22,opt,name=by,proto3" json:"by,omitempty"`
+	Comment       string                 `protobuf:"bytes,23,opt,name=comment,proto3" json:"comment,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Approval) Reset() {
+	*x = Approval{}
+	mi := &file_store_record_record_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Approval) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Approval) ProtoMessage() {}
+
+func (x *Approval) ProtoReflect() protoreflect.Message {
+	mi := &file_store_record_record_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Approval.ProtoReflect.Descriptor instead.
+func (*Approval) Descriptor() ([]byte, []int) {
+	return file_store_record_record_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Approval) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *Approval) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Approval) GetTask() string {
+	if x != nil {
+		return x.Task
+	}
+	return ""
+}
+
+func (x *Approval) GetAgent() string {
+	if x != nil {
+		return x.Agent
+	}
+	return ""
+}
+
+func (x *Approval) GetOwner() []string {
+	if x != nil {
+		return x.Owner
+	}
+	return nil
+}
+
+func (x *Approval) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
+func (x *Approval) GetRequestedBy() string {
+	if x != nil {
+		return x.RequestedBy
+	}
+	return ""
+}
+
+func (x *Approval) GetStartedBy() string {
+	if x != nil {
+		return x.StartedBy
+	}
+	return ""
+}
+
+func (x *Approval) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *Approval) GetPurpose() string {
+	if x != nil {
+		return x.Purpose
+	}
+	return ""
+}
+
+func (x *Approval) GetContext() map[string]string {
+	if x != nil {
+		return x.Context
+	}
+	return nil
+}
+
+func (x *Approval) GetRequested() int64 {
+	if x != nil {
+		return x.Requested
+	}
+	return 0
+}
+
+func (x *Approval) GetExpires() int64 {
+	if x != nil {
+		return x.Expires
+	}
+	return 0
+}
+
+func (x *Approval) GetItems() []*ApprovalItem {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+func (x *Approval) GetRule() *ApprovalRule {
+	if x != nil {
+		return x.Rule
+	}
+	return nil
+}
+
+func (x *Approval) GetWhy() []string {
+	if x != nil {
+		return x.Why
+	}
+	return nil
+}
+
+func (x *Approval) GetCatalog() string {
+	if x != nil {
+		return x.Catalog
+	}
+	return ""
+}
+
+func (x *Approval) GetRound() int32 {
+	if x != nil {
+		return x.Round
+	}
+	return 0
+}
+
+func (x *Approval) GetVotes() []*Vote {
+	if x != nil {
+		return x.Votes
+	}
+	return nil
+}
+
+func (x *Approval) GetOutcome() string {
+	if x != nil {
+		return x.Outcome
+	}
+	return ""
+}
+
+func (x *Approval) GetDecidedAt() int64 {
+	if x != nil {
+		return x.DecidedAt
+	}
+	return 0
+}
+
+func (x *Approval) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *Approval) GetComment() string {
+	if x != nil {
+		return x.Comment
+	}
+	return ""
+}
+
+// ApprovalItem is one grant of a request, as it would be.
+type ApprovalItem struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Grant         string                 `protobuf:"bytes,1,opt,name=grant,proto3" json:"grant,omitempty"`
+	Capability    string                 `protobuf:"bytes,2,opt,name=capability,proto3" json:"capability,omitempty"`
+	Description   string                 `protobuf:"bytes,3,opt,name=description,proto3" json:"description,omitempty"`
+	Risk          string                 `protobuf:"bytes,4,opt,name=risk,proto3" json:"risk,omitempty"`
+	Sensitivity   string                 `protobuf:"bytes,5,opt,name=sensitivity,proto3" json:"sensitivity,omitempty"`
+	Params        map[string]string      `protobuf:"bytes,6,rep,name=params,proto3" json:"params,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Destination   string                 `protobuf:"bytes,7,opt,name=destination,proto3" json:"destination,omitempty"`
+	Calls         []string               `protobuf:"bytes,8,rep,name=calls,proto3" json:"calls,omitempty"`
+	Provider      string                 `protobuf:"bytes,9,opt,name=provider,proto3" json:"provider,omitempty"`
+	Scope         map[string]string      `protobuf:"bytes,10,rep,name=scope,proto3" json:"scope,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Ttl           int64                  `protobuf:"varint,11,opt,name=ttl,proto3" json:"ttl,omitempty"` // nanoseconds
+	MaxUses       int64                  `protobuf:"varint,12,opt,name=max_uses,json=maxUses,proto3" json:"max_uses,omitempty"`
+	Digest        string                 `protobuf:"bytes,13,opt,name=digest,proto3" json:"digest,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApprovalItem) Reset() {
+	*x = ApprovalItem{}
+	mi := &file_store_record_record_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApprovalItem) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApprovalItem) ProtoMessage() {}
+
+func (x *ApprovalItem) ProtoReflect() protoreflect.Message {
+	mi := &file_store_record_record_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApprovalItem.ProtoReflect.Descriptor instead.
+func (*ApprovalItem) Descriptor() ([]byte, []int) {
+	return file_store_record_record_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ApprovalItem) GetGrant() string {
+	if x != nil {
+		return x.Grant
+	}
+	return ""
+}
+
+func (x *ApprovalItem) GetCapability() string {
+	if x != nil {
+		return x.Capability
+	}
+	return ""
+}
+
+func (x *ApprovalItem) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
+func (x *ApprovalItem) GetRisk() string {
+	if x != nil {
+		return x.Risk
+	}
+	return ""
+}
+
+func (x *ApprovalItem) GetSensitivity() string {
+	if x != nil {
+		return x.Sensitivity
+	}
+	return ""
+}
+
+func (x *ApprovalItem) GetParams() map[string]string {
+	if x != nil {
+		return x.Params
+	}
+	return nil
+}
+
+func (x *ApprovalItem) GetDestination() string {
+	if x != nil {
+		return x.Destination
+	}
+	return ""
+}
+
+func (x *ApprovalItem) GetCalls() []string {
+	if x != nil {
+		return x.Calls
+	}
+	return nil
+}
+
+func (x *ApprovalItem) GetProvider() string {
+	if x != nil {
+		return x.Provider
+	}
+	return ""
+}
+
+func (x *ApprovalItem) GetScope() map[string]string {
+	if x != nil {
+		return x.Scope
+	}
+	return nil
+}
+
+func (x *ApprovalItem) GetTtl() int64 {
+	if x != nil {
+		return x.Ttl
+	}
+	return 0
+}
+
+func (x *ApprovalItem) GetMaxUses() int64 {
+	if x != nil {
+		return x.MaxUses
+	}
+	return 0
+}
+
+func (x *ApprovalItem) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+// ApprovalRule says what people must say yes.
+type ApprovalRule struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Count         int32                  `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
+	Groups        []*Groups              `protobuf:"bytes,2,rep,name=groups,proto3" json:"groups,omitempty"`                                  // one of each
+	ExpiresAfter  int64                  `protobuf:"varint,3,opt,name=expires_after,json=expiresAfter,proto3" json:"expires_after,omitempty"` // nanoseconds
+	StepUp        bool                   `protobuf:"varint,4,opt,name=step_up,json=stepUp,proto3" json:"step_up,omitempty"`
+	MaxAge        int64                  `protobuf:"varint,5,opt,name=max_age,json=maxAge,proto3" json:"max_age,omitempty"` // nanoseconds
+	Acr           string                 `protobuf:"bytes,6,opt,name=acr,proto3" json:"acr,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApprovalRule) Reset() {
+	*x = ApprovalRule{}
+	mi := &file_store_record_record_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApprovalRule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApprovalRule) ProtoMessage() {}
+
+func (x *ApprovalRule) ProtoReflect() protoreflect.Message {
+	mi := &file_store_record_record_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApprovalRule.ProtoReflect.Descriptor instead.
+func (*ApprovalRule) Descriptor() ([]byte, []int) {
+	return file_store_record_record_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ApprovalRule) GetCount() int32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *ApprovalRule) GetGroups() []*Groups {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+func (x *ApprovalRule) GetExpiresAfter() int64 {
+	if x != nil {
+		return x.ExpiresAfter
+	}
+	return 0
+}
+
+func (x *ApprovalRule) GetStepUp() bool {
+	if x != nil {
+		return x.StepUp
+	}
+	return false
+}
+
+func (x *ApprovalRule) GetMaxAge() int64 {
+	if x != nil {
+		return x.MaxAge
+	}
+	return 0
+}
+
+func (x *ApprovalRule) GetAcr() string {
+	if x != nil {
+		return x.Acr
+	}
+	return ""
+}
+
+// Groups is a list of which one is wanted.
+type Groups struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Any           []string               `protobuf:"bytes,1,rep,name=any,proto3" json:"any,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Groups) Reset() {
+	*x = Groups{}
+	mi := &file_store_record_record_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Groups) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Groups) ProtoMessage() {}
+
+func (x *Groups) ProtoReflect() protoreflect.Message {
+	mi := &file_store_record_record_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Groups.ProtoReflect.Descriptor instead.
+func (*Groups) Descriptor() ([]byte, []int) {
+	return file_store_record_record_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Groups) GetAny() []string {
+	if x != nil {
+		return x.Any
+	}
+	return nil
+}
+
+// Vote is one person's yes.
+type Vote struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Issuer        string                 `protobuf:"bytes,1,opt,name=issuer,proto3" json:"issuer,omitempty"`
+	ClientId      string                 `protobuf:"bytes,2,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
+	Subject       string                 `protobuf:"bytes,3,opt,name=subject,proto3" json:"subject,omitempty"`
+	Name          string                 `protobuf:"bytes,4,opt,name=name,proto3" json:"name,omitempty"`
+	Groups        []string               `protobuf:"bytes,5,rep,name=groups,proto3" json:"groups,omitempty"`
+	AuthTime      int64                  `protobuf:"varint,6,opt,name=auth_time,json=authTime,proto3" json:"auth_time,omitempty"`
+	Acr           string                 `protobuf:"bytes,7,opt,name=acr,proto3" json:"acr,omitempty"`
+	Local         bool                   `protobuf:"varint,8,opt,name=local,proto3" json:"local,omitempty"`
+	At            int64                  `protobuf:"varint,9,opt,name=at,proto3" json:"at,omitempty"`
+	Comment       string                 `protobuf:"bytes,10,opt,name=comment,proto3" json:"comment,omitempty"`
+	Digest        string                 `protobuf:"bytes,11,opt,name=digest,proto3" json:"digest,omitempty"`
+	Ttl           int64                  `protobuf:"varint,12,opt,name=ttl,proto3" json:"ttl,omitempty"` // nanoseconds
+	MaxUses       int64                  `protobuf:"varint,13,opt,name=max_uses,json=maxUses,proto3" json:"max_uses,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Vote) Reset() {
+	*x = Vote{}
+	mi := &file_store_record_record_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Vote) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Vote) ProtoMessage() {}
+
+func (x *Vote) ProtoReflect() protoreflect.Message {
+	mi := &file_store_record_record_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Vote.ProtoReflect.Descriptor instead.
+func (*Vote) Descriptor() ([]byte, []int) {
+	return file_store_record_record_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Vote) GetIssuer() string {
+	if x != nil {
+		return x.Issuer
+	}
+	return ""
+}
+
+func (x *Vote) GetClientId() string {
+	if x != nil {
+		return x.ClientId
+	}
+	return ""
+}
+
+func (x *Vote) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *Vote) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Vote) GetGroups() []string {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+func (x *Vote) GetAuthTime() int64 {
+	if x != nil {
+		return x.AuthTime
+	}
+	return 0
+}
+
+func (x *Vote) GetAcr() string {
+	if x != nil {
+		return x.Acr
+	}
+	return ""
+}
+
+func (x *Vote) GetLocal() bool {
+	if x != nil {
+		return x.Local
+	}
+	return false
+}
+
+func (x *Vote) GetAt() int64 {
+	if x != nil {
+		return x.At
+	}
+	return 0
+}
+
+func (x *Vote) GetComment() string {
+	if x != nil {
+		return x.Comment
+	}
+	return ""
+}
+
+func (x *Vote) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *Vote) GetTtl() int64 {
+	if x != nil {
+		return x.Ttl
+	}
+	return 0
+}
+
+func (x *Vote) GetMaxUses() int64 {
+	if x != nil {
+		return x.MaxUses
+	}
+	return 0
+}
+
 // Credential is at credential/<task>/<grant>, sealed for role authz.
 type Credential struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -487,7 +1130,7 @@ type Credential struct {
 
 func (x *Credential) Reset() {
 	*x = Credential{}
-	mi := &file_store_record_record_proto_msgTypes[3]
+	mi := &file_store_record_record_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -499,7 +1142,7 @@ func (x *Credential) String() string {
 func (*Credential) ProtoMessage() {}
 
 func (x *Credential) ProtoReflect() protoreflect.Message {
-	mi := &file_store_record_record_proto_msgTypes[3]
+	mi := &file_store_record_record_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -512,7 +1155,7 @@ func (x *Credential) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Credential.ProtoReflect.Descriptor instead.
 func (*Credential) Descriptor() ([]byte, []int) {
-	return file_store_record_record_proto_rawDescGZIP(), []int{3}
+	return file_store_record_record_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Credential) GetVersion() uint32 {
@@ -547,7 +1190,7 @@ type Catalog struct {
 
 func (x *Catalog) Reset() {
 	*x = Catalog{}
-	mi := &file_store_record_record_proto_msgTypes[4]
+	mi := &file_store_record_record_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -559,7 +1202,7 @@ func (x *Catalog) String() string {
 func (*Catalog) ProtoMessage() {}
 
 func (x *Catalog) ProtoReflect() protoreflect.Message {
-	mi := &file_store_record_record_proto_msgTypes[4]
+	mi := &file_store_record_record_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -572,7 +1215,7 @@ func (x *Catalog) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Catalog.ProtoReflect.Descriptor instead.
 func (*Catalog) Descriptor() ([]byte, []int) {
-	return file_store_record_record_proto_rawDescGZIP(), []int{4}
+	return file_store_record_record_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Catalog) GetVersion() uint32 {
@@ -604,7 +1247,7 @@ type Mark struct {
 
 func (x *Mark) Reset() {
 	*x = Mark{}
-	mi := &file_store_record_record_proto_msgTypes[5]
+	mi := &file_store_record_record_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -616,7 +1259,7 @@ func (x *Mark) String() string {
 func (*Mark) ProtoMessage() {}
 
 func (x *Mark) ProtoReflect() protoreflect.Message {
-	mi := &file_store_record_record_proto_msgTypes[5]
+	mi := &file_store_record_record_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -629,7 +1272,7 @@ func (x *Mark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mark.ProtoReflect.Descriptor instead.
 func (*Mark) Descriptor() ([]byte, []int) {
-	return file_store_record_record_proto_rawDescGZIP(), []int{5}
+	return file_store_record_record_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Mark) GetVersion() uint32 {
@@ -674,7 +1317,7 @@ type Suspension struct {
 
 func (x *Suspension) Reset() {
 	*x = Suspension{}
-	mi := &file_store_record_record_proto_msgTypes[6]
+	mi := &file_store_record_record_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -686,7 +1329,7 @@ func (x *Suspension) String() string {
 func (*Suspension) ProtoMessage() {}
 
 func (x *Suspension) ProtoReflect() protoreflect.Message {
-	mi := &file_store_record_record_proto_msgTypes[6]
+	mi := &file_store_record_record_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -699,7 +1342,7 @@ func (x *Suspension) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Suspension.ProtoReflect.Descriptor instead.
 func (*Suspension) Descriptor() ([]byte, []int) {
-	return file_store_record_record_proto_rawDescGZIP(), []int{6}
+	return file_store_record_record_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Suspension) GetVersion() uint32 {
@@ -744,7 +1387,7 @@ type Epoch struct {
 
 func (x *Epoch) Reset() {
 	*x = Epoch{}
-	mi := &file_store_record_record_proto_msgTypes[7]
+	mi := &file_store_record_record_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -756,7 +1399,7 @@ func (x *Epoch) String() string {
 func (*Epoch) ProtoMessage() {}
 
 func (x *Epoch) ProtoReflect() protoreflect.Message {
-	mi := &file_store_record_record_proto_msgTypes[7]
+	mi := &file_store_record_record_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -769,7 +1412,7 @@ func (x *Epoch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Epoch.ProtoReflect.Descriptor instead.
 func (*Epoch) Descriptor() ([]byte, []int) {
-	return file_store_record_record_proto_rawDescGZIP(), []int{7}
+	return file_store_record_record_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Epoch) GetVersion() uint32 {
@@ -812,7 +1455,7 @@ type Beat struct {
 
 func (x *Beat) Reset() {
 	*x = Beat{}
-	mi := &file_store_record_record_proto_msgTypes[8]
+	mi := &file_store_record_record_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -824,7 +1467,7 @@ func (x *Beat) String() string {
 func (*Beat) ProtoMessage() {}
 
 func (x *Beat) ProtoReflect() protoreflect.Message {
-	mi := &file_store_record_record_proto_msgTypes[8]
+	mi := &file_store_record_record_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -837,7 +1480,7 @@ func (x *Beat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Beat.ProtoReflect.Descriptor instead.
 func (*Beat) Descriptor() ([]byte, []int) {
-	return file_store_record_record_proto_rawDescGZIP(), []int{8}
+	return file_store_record_record_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Beat) GetVersion() uint32 {
@@ -888,7 +1531,7 @@ type ReplicaAck struct {
 
 func (x *ReplicaAck) Reset() {
 	*x = ReplicaAck{}
-	mi := &file_store_record_record_proto_msgTypes[9]
+	mi := &file_store_record_record_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -900,7 +1543,7 @@ func (x *ReplicaAck) String() string {
 func (*ReplicaAck) ProtoMessage() {}
 
 func (x *ReplicaAck) ProtoReflect() protoreflect.Message {
-	mi := &file_store_record_record_proto_msgTypes[9]
+	mi := &file_store_record_record_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -913,7 +1556,7 @@ func (x *ReplicaAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaAck.ProtoReflect.Descriptor instead.
 func (*ReplicaAck) Descriptor() ([]byte, []int) {
-	return file_store_record_record_proto_rawDescGZIP(), []int{9}
+	return file_store_record_record_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ReplicaAck) GetVersion() uint32 {
@@ -953,7 +1596,7 @@ type InstanceAck struct {
 
 func (x *InstanceAck) Reset() {
 	*x = InstanceAck{}
-	mi := &file_store_record_record_proto_msgTypes[10]
+	mi := &file_store_record_record_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -965,7 +1608,7 @@ func (x *InstanceAck) String() string {
 func (*InstanceAck) ProtoMessage() {}
 
 func (x *InstanceAck) ProtoReflect() protoreflect.Message {
-	mi := &file_store_record_record_proto_msgTypes[10]
+	mi := &file_store_record_record_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -978,7 +1621,7 @@ func (x *InstanceAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstanceAck.ProtoReflect.Descriptor instead.
 func (*InstanceAck) Descriptor() ([]byte, []int) {
-	return file_store_record_record_proto_rawDescGZIP(), []int{10}
+	return file_store_record_record_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *InstanceAck) GetVersion() uint32 {
@@ -1057,7 +1700,7 @@ const file_store_record_record_proto_rawDesc = "" +
 	"\fagent_digest\x18+ \x01(\tR\vagentDigest\x1a:\n" +
 	"\fContextEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xdc\x03\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xf8\x03\n" +
 	"\x05Grant\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
@@ -1075,10 +1718,89 @@ const file_store_record_record_proto_rawDesc = "" +
 	"\x06digest\x18\v \x01(\tR\x06digest\x12\x18\n" +
 	"\acatalog\x18\f \x01(\tR\acatalog\x12\x16\n" +
 	"\x06renews\x18( \x01(\tR\x06renews\x12!\n" +
-	"\fagent_digest\x18) \x01(\tR\vagentDigest\x1a9\n" +
+	"\fagent_digest\x18) \x01(\tR\vagentDigest\x12\x1a\n" +
+	"\bapproval\x18\x14 \x01(\tR\bapproval\x1a9\n" +
 	"\vParamsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"T\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xec\x05\n" +
+	"\bApproval\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
+	"\x04task\x18\x03 \x01(\tR\x04task\x12\x14\n" +
+	"\x05agent\x18\x04 \x01(\tR\x05agent\x12\x14\n" +
+	"\x05owner\x18\x05 \x03(\tR\x05owner\x12\x1a\n" +
+	"\binstance\x18\x06 \x01(\tR\binstance\x12!\n" +
+	"\frequested_by\x18\a \x01(\tR\vrequestedBy\x12\x1d\n" +
+	"\n" +
+	"started_by\x18\b \x01(\tR\tstartedBy\x12\x12\n" +
+	"\x04type\x18\t \x01(\tR\x04type\x12\x18\n" +
+	"\apurpose\x18\n" +
+	" \x01(\tR\apurpose\x12?\n" +
+	"\acontext\x18\v \x03(\v2%.exeat.store.v1.Approval.ContextEntryR\acontext\x12\x1c\n" +
+	"\trequested\x18\f \x01(\x03R\trequested\x12\x18\n" +
+	"\aexpires\x18\r \x01(\x03R\aexpires\x122\n" +
+	"\x05items\x18\x0e \x03(\v2\x1c.exeat.store.v1.ApprovalItemR\x05items\x120\n" +
+	"\x04rule\x18\x0f \x01(\v2\x1c.exeat.store.v1.ApprovalRuleR\x04rule\x12\x10\n" +
+	"\x03why\x18\x10 \x03(\tR\x03why\x12\x18\n" +
+	"\acatalog\x18\x11 \x01(\tR\acatalog\x12\x14\n" +
+	"\x05round\x18\x12 \x01(\x05R\x05round\x12*\n" +
+	"\x05votes\x18\x13 \x03(\v2\x14.exeat.store.v1.VoteR\x05votes\x12\x18\n" +
+	"\aoutcome\x18\x14 \x01(\tR\aoutcome\x12\x1d\n" +
+	"\n" +
+	"decided_at\x18\x15 \x01(\x03R\tdecidedAt\x12\x0e\n" +
+	"\x02by\x18\x16 \x01(\tR\x02by\x12\x18\n" +
+	"\acomment\x18\x17 \x01(\tR\acomment\x1a:\n" +
+	"\fContextEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xab\x04\n" +
+	"\fApprovalItem\x12\x14\n" +
+	"\x05grant\x18\x01 \x01(\tR\x05grant\x12\x1e\n" +
+	"\n" +
+	"capability\x18\x02 \x01(\tR\n" +
+	"capability\x12 \n" +
+	"\vdescription\x18\x03 \x01(\tR\vdescription\x12\x12\n" +
+	"\x04risk\x18\x04 \x01(\tR\x04risk\x12 \n" +
+	"\vsensitivity\x18\x05 \x01(\tR\vsensitivity\x12@\n" +
+	"\x06params\x18\x06 \x03(\v2(.exeat.store.v1.ApprovalItem.ParamsEntryR\x06params\x12 \n" +
+	"\vdestination\x18\a \x01(\tR\vdestination\x12\x14\n" +
+	"\x05calls\x18\b \x03(\tR\x05calls\x12\x1a\n" +
+	"\bprovider\x18\t \x01(\tR\bprovider\x12=\n" +
+	"\x05scope\x18\n" +
+	" \x03(\v2'.exeat.store.v1.ApprovalItem.ScopeEntryR\x05scope\x12\x10\n" +
+	"\x03ttl\x18\v \x01(\x03R\x03ttl\x12\x19\n" +
+	"\bmax_uses\x18\f \x01(\x03R\amaxUses\x12\x16\n" +
+	"\x06digest\x18\r \x01(\tR\x06digest\x1a9\n" +
+	"\vParamsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a8\n" +
+	"\n" +
+	"ScopeEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xbd\x01\n" +
+	"\fApprovalRule\x12\x14\n" +
+	"\x05count\x18\x01 \x01(\x05R\x05count\x12.\n" +
+	"\x06groups\x18\x02 \x03(\v2\x16.exeat.store.v1.GroupsR\x06groups\x12#\n" +
+	"\rexpires_after\x18\x03 \x01(\x03R\fexpiresAfter\x12\x17\n" +
+	"\astep_up\x18\x04 \x01(\bR\x06stepUp\x12\x17\n" +
+	"\amax_age\x18\x05 \x01(\x03R\x06maxAge\x12\x10\n" +
+	"\x03acr\x18\x06 \x01(\tR\x03acr\"\x1a\n" +
+	"\x06Groups\x12\x10\n" +
+	"\x03any\x18\x01 \x03(\tR\x03any\"\xb5\x02\n" +
+	"\x04Vote\x12\x16\n" +
+	"\x06issuer\x18\x01 \x01(\tR\x06issuer\x12\x1b\n" +
+	"\tclient_id\x18\x02 \x01(\tR\bclientId\x12\x18\n" +
+	"\asubject\x18\x03 \x01(\tR\asubject\x12\x12\n" +
+	"\x04name\x18\x04 \x01(\tR\x04name\x12\x16\n" +
+	"\x06groups\x18\x05 \x03(\tR\x06groups\x12\x1b\n" +
+	"\tauth_time\x18\x06 \x01(\x03R\bauthTime\x12\x10\n" +
+	"\x03acr\x18\a \x01(\tR\x03acr\x12\x14\n" +
+	"\x05local\x18\b \x01(\bR\x05local\x12\x0e\n" +
+	"\x02at\x18\t \x01(\x03R\x02at\x12\x18\n" +
+	"\acomment\x18\n" +
+	" \x01(\tR\acomment\x12\x16\n" +
+	"\x06digest\x18\v \x01(\tR\x06digest\x12\x10\n" +
+	"\x03ttl\x18\f \x01(\x03R\x03ttl\x12\x19\n" +
+	"\bmax_uses\x18\r \x01(\x03R\amaxUses\"T\n" +
 	"\n" +
 	"Credential\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x14\n" +
@@ -1141,34 +1863,49 @@ func file_store_record_record_proto_rawDescGZIP() []byte {
 }
 
 var file_store_record_record_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_store_record_record_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_store_record_record_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_store_record_record_proto_goTypes = []any{
-	(State)(0),          // 0: exeat.store.v1.State
-	(*Life)(nil),        // 1: exeat.store.v1.Life
-	(*Task)(nil),        // 2: exeat.store.v1.Task
-	(*Grant)(nil),       // 3: exeat.store.v1.Grant
-	(*Credential)(nil),  // 4: exeat.store.v1.Credential
-	(*Catalog)(nil),     // 5: exeat.store.v1.Catalog
-	(*Mark)(nil),        // 6: exeat.store.v1.Mark
-	(*Suspension)(nil),  // 7: exeat.store.v1.Suspension
-	(*Epoch)(nil),       // 8: exeat.store.v1.Epoch
-	(*Beat)(nil),        // 9: exeat.store.v1.Beat
-	(*ReplicaAck)(nil),  // 10: exeat.store.v1.ReplicaAck
-	(*InstanceAck)(nil), // 11: exeat.store.v1.InstanceAck
-	nil,                 // 12: exeat.store.v1.Task.ContextEntry
-	nil,                 // 13: exeat.store.v1.Grant.ParamsEntry
+	(State)(0),           // 0: exeat.store.v1.State
+	(*Life)(nil),         // 1: exeat.store.v1.Life
+	(*Task)(nil),         // 2: exeat.store.v1.Task
+	(*Grant)(nil),        // 3: exeat.store.v1.Grant
+	(*Approval)(nil),     // 4: exeat.store.v1.Approval
+	(*ApprovalItem)(nil), // 5: exeat.store.v1.ApprovalItem
+	(*ApprovalRule)(nil), // 6: exeat.store.v1.ApprovalRule
+	(*Groups)(nil),       // 7: exeat.store.v1.Groups
+	(*Vote)(nil),         // 8: exeat.store.v1.Vote
+	(*Credential)(nil),   // 9: exeat.store.v1.Credential
+	(*Catalog)(nil),      // 10: exeat.store.v1.Catalog
+	(*Mark)(nil),         // 11: exeat.store.v1.Mark
+	(*Suspension)(nil),   // 12: exeat.store.v1.Suspension
+	(*Epoch)(nil),        // 13: exeat.store.v1.Epoch
+	(*Beat)(nil),         // 14: exeat.store.v1.Beat
+	(*ReplicaAck)(nil),   // 15: exeat.store.v1.ReplicaAck
+	(*InstanceAck)(nil),  // 16: exeat.store.v1.InstanceAck
+	nil,                  // 17: exeat.store.v1.Task.ContextEntry
+	nil,                  // 18: exeat.store.v1.Grant.ParamsEntry
+	nil,                  // 19: exeat.store.v1.Approval.ContextEntry
+	nil,                  // 20: exeat.store.v1.ApprovalItem.ParamsEntry
+	nil,                  // 21: exeat.store.v1.ApprovalItem.ScopeEntry
 }
 var file_store_record_record_proto_depIdxs = []int32{
 	0,  // 0: exeat.store.v1.Life.state:type_name -> exeat.store.v1.State
-	12, // 1: exeat.store.v1.Task.context:type_name -> exeat.store.v1.Task.ContextEntry
+	17, // 1: exeat.store.v1.Task.context:type_name -> exeat.store.v1.Task.ContextEntry
 	1,  // 2: exeat.store.v1.Task.life:type_name -> exeat.store.v1.Life
-	13, // 3: exeat.store.v1.Grant.params:type_name -> exeat.store.v1.Grant.ParamsEntry
+	18, // 3: exeat.store.v1.Grant.params:type_name -> exeat.store.v1.Grant.ParamsEntry
 	1,  // 4: exeat.store.v1.Grant.life:type_name -> exeat.store.v1.Life
-	5,  // [5:5] is the sub-list for method output_type
-	5,  // [5:5] is the sub-list for method input_type
-	5,  // [5:5] is the sub-list for extension type_name
-	5,  // [5:5] is the sub-list for extension extendee
-	0,  // [0:5] is the sub-list for field type_name
+	19, // 5: exeat.store.v1.Approval.context:type_name -> exeat.store.v1.Approval.ContextEntry
+	5,  // 6: exeat.store.v1.Approval.items:type_name -> exeat.store.v1.ApprovalItem
+	6,  // 7: exeat.store.v1.Approval.rule:type_name -> exeat.store.v1.ApprovalRule
+	8,  // 8: exeat.store.v1.Approval.votes:type_name -> exeat.store.v1.Vote
+	20, // 9: exeat.store.v1.ApprovalItem.params:type_name -> exeat.store.v1.ApprovalItem.ParamsEntry
+	21, // 10: exeat.store.v1.ApprovalItem.scope:type_name -> exeat.store.v1.ApprovalItem.ScopeEntry
+	7,  // 11: exeat.store.v1.ApprovalRule.groups:type_name -> exeat.store.v1.Groups
+	12, // [12:12] is the sub-list for method output_type
+	12, // [12:12] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_store_record_record_proto_init() }
@@ -1182,7 +1919,7 @@ func file_store_record_record_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_store_record_record_proto_rawDesc), len(file_store_record_record_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   13,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -38,13 +38,13 @@ spec:
   capabilities: [{name: glance}]
 `
 
-// said is what a command printed, and its exit code.
-type said struct {
+// printed is what a command printed, and its exit code.
+type printed struct {
 	out, err string
 	code     int
 }
 
-func exeat(t testing.TB, st *stack.Stack, args ...string) said {
+func exeat(t testing.TB, st *stack.Stack, args ...string) printed {
 	t.Helper()
 	cmd := st.Exeat(stack.Context(t), args...)
 	var out, errs bytes.Buffer
@@ -54,10 +54,10 @@ func exeat(t testing.TB, st *stack.Stack, args ...string) said {
 	if err != nil && !errors.As(err, &exit) {
 		t.Fatal(err)
 	}
-	return said{out.String(), errs.String(), cmd.ProcessState.ExitCode()}
+	return printed{out.String(), errs.String(), cmd.ProcessState.ExitCode()}
 }
 
-func (s said) want(t testing.TB, code int, patterns ...string) {
+func (s printed) want(t testing.TB, code int, patterns ...string) {
 	t.Helper()
 	if s.code != code {
 		t.Errorf("exit code %d, want %d:\n%s%s", s.code, code, s.out, s.err)
@@ -69,8 +69,8 @@ func (s said) want(t testing.TB, code int, patterns ...string) {
 	}
 }
 
-// holding runs a command under exeat run that does nothing until its input ends.
-func holding(t testing.TB, st *stack.Stack, flags ...string) (cmd *exec.Cmd, release func(), stderr *stack.Log) {
+// heldRun runs a command under exeat run that does nothing until its input ends.
+func heldRun(t testing.TB, st *stack.Stack, flags ...string) (cmd *exec.Cmd, release func(), stderr *stack.Log) {
 	t.Helper()
 	stderr = &stack.Log{}
 	cmd = st.Exeat(stack.Context(t), append(append([]string{"run"}, flags...), "--", os.Args[0])...)
@@ -113,7 +113,7 @@ func TestAKilledRunLeavesNothingActive(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(op.Close)
-	cmd, release, _ := holding(t, st, "--agent", "triage", "--heartbeat", "5s", "--grant", "watch-ticket:ticket=OPS-1")
+	cmd, release, _ := heldRun(t, st, "--agent", "triage", "--heartbeat", "5s", "--grant", "watch-ticket:ticket=OPS-1")
 	time.Sleep(11 * time.Second) // time itself: longer than it would live without heartbeats
 	list := active(t, op, "triage")
 	if len(list) != 1 {
@@ -147,7 +147,7 @@ func TestARunRenewsItsGrants(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(op.Close)
-	cmd, release, stderr := holding(t, st, "--agent", "glancer", "--renew", "--grant", "glance:ticket=OPS-1")
+	cmd, release, stderr := heldRun(t, st, "--agent", "glancer", "--renew", "--grant", "glance:ticket=OPS-1")
 	for over := time.Now().Add(10 * time.Second); time.Now().Before(over); time.Sleep(200 * time.Millisecond) {
 		if len(active(t, op, "glancer")) == 0 {
 			t.Fatalf("without a grant for a moment\n%s", stderr)

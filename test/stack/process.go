@@ -44,6 +44,16 @@ func Command(pid int) string {
 	return strings.TrimSpace(strings.ReplaceAll(string(b), "\x00", " "))
 }
 
+// Stopped reports whether a process was stopped by a signal (proc(5), stat).
+func Stopped(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return false
+	}
+	_, after, _ := strings.Cut(string(b), ") ") // the name may hold anything else
+	return strings.HasPrefix(after, "T")
+}
+
 // AwaitGone returns once none of the processes runs any more.
 func AwaitGone(t testing.TB, pids []int) {
 	t.Helper()

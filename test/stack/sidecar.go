@@ -60,6 +60,9 @@ func (s *Stack) Sidecar(t testing.TB, agent string) *Sidecar {
 	return sc
 }
 
+// raceExit is how a program ends in which the race detector found a race.
+const raceExit = 66
+
 func end(t testing.TB, cmd *exec.Cmd, dir string, log *Log) {
 	_ = cmd.Process.Signal(syscall.SIGTERM) // it may have ended with what it served
 	late := time.AfterFunc(20*time.Second, func() {
@@ -68,6 +71,9 @@ func end(t testing.TB, cmd *exec.Cmd, dir string, log *Log) {
 	})
 	defer late.Stop()
 	_ = cmd.Wait()
+	if cmd.ProcessState.ExitCode() == raceExit {
+		t.Error("the race detector found a race in the sidecar")
+	}
 	if t.Failed() {
 		t.Logf("the sidecar said:\n%s", log)
 	}
