@@ -52,7 +52,15 @@ func (s *Service) endOne(ctx context.Context, v *policy.TaskView, id policy.Gran
 	if err != nil {
 		return Status{}, Ending{}, err
 	}
-	return Status{Grant: g}, s.enforce(ctx, reach{g.Instance: g.Until}, rev, accepted(g.Life), EnforceWait), nil
+	return Status{Grant: g, Used: usedOf(v, id)}, s.enforce(ctx, reach{g.Instance: g.Until}, rev, accepted(g.Life), EnforceWait), nil
+}
+
+// usedOf is how often a grant of a view was used.
+func usedOf(v *policy.TaskView, id policy.GrantID) int64 {
+	if h := held(v, id); h != nil {
+		return h.Use.Used
+	}
+	return 0
 }
 
 // withdraw ends a request that people have not decided on, with all its grants.
@@ -97,7 +105,7 @@ func (s *Service) Revoke(ctx context.Context, c Caller, id policy.GrantID, wait 
 	if err != nil {
 		return Status{}, Ending{}, err
 	}
-	return Status{Grant: g}, s.enforce(ctx, open, rev, accepted(g.Life), wait), nil
+	return Status{Grant: g, Used: usedOf(v, id)}, s.enforce(ctx, open, rev, accepted(g.Life), wait), nil
 }
 
 // endHeld ends a grant of a view, and gives the revision from which on it holds.

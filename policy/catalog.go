@@ -169,6 +169,7 @@ type Agent struct {
 	// OnDenials suspends the agent by itself; nil when nothing does.
 	OnDenials *Threshold
 	eligible  []Eligible // in order of the capabilities' names
+	onCall    []*Destination
 	digest    string
 }
 
@@ -251,6 +252,8 @@ type Capability struct {
 	Destination       *Destination
 	TTL, MaxTTL       time.Duration
 	Approval          *ApprovalRule // nil: nobody is asked
+	OnCall            bool          // a call may ask for it by being made
+	Limits            Limits
 
 	provider *v1alpha1.Provider // nil: no credential is put on the call
 	scope    map[string]template
@@ -297,11 +300,13 @@ const (
 	CodeContextChanged    = "context_changed"
 	CodeUnknownAgent      = "unknown_agent"
 	CodePolicyDenied      = "policy_denied"
+	CodeTooManyUses       = "too_many_uses"
 )
 
 // RequestError says what is wrong with a request for a grant. It never holds a value.
 type RequestError struct {
-	Code    string // unknown_capability | not_eligible | missing_param | unknown_param | param_not_allowed | ttl_too_long | policy_denied
+	// Code is one of the codes above.
+	Code    string
 	Field   string // such as params.ticket
 	Message string // what would be right
 }

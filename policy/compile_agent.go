@@ -56,6 +56,7 @@ func (c *compiler) agent(in *v1alpha1.Agent) {
 	slices.SortFunc(a.eligible, func(x, y Eligible) int { return cmp.Compare(x.Capability.Name, y.Capability.Name) })
 	a.OnDenials = r.onDenials(s.OnDenials)
 	a.digest = a.computeDigest()
+	a.noteOnCall()
 	c.cat.agents[a.Name] = a
 }
 

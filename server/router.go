@@ -23,6 +23,7 @@ type route struct {
 	body   bodyRule
 	// anyName: a name in the path may hold whatever a path can escape.
 	anyName bool
+	list    string // where a body is served that is a list; empty: nowhere
 }
 
 // bodyRule says what a route takes as its body.
