@@ -80,6 +80,9 @@ func (p *plane) work(ctx context.Context, g *errgroup.Group) {
 	if p.notifier != nil {
 		g.Go(func() error { return p.notifier.Run(ctx) })
 	}
+	if p.denials != nil {
+		g.Go(func() error { return p.denials.Run(ctx) })
+	}
 	if p.publisher != nil {
 		g.Go(func() error { p.publisher.Run(ctx); return nil })
 	}
