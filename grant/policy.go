@@ -33,14 +33,20 @@ func (s *Service) judge(ctx context.Context, cat *policy.Catalog, v *policy.Task
 	case got.TTL > 0:
 		p.ttl = min(p.ttl, got.TTL)
 	}
-	if got.MaxUses > 0 && (p.grant.MaxUses == 0 || got.MaxUses < p.grant.MaxUses) {
-		p.grant.MaxUses = got.MaxUses
-	}
+	p.grant.MaxUses = fewer(p.grant.MaxUses, got.MaxUses)
 	if got.Approval != nil {
 		p.rule = p.rule.Join(demanded(got.Approval))
 		p.why = append(p.why, "The policy exeat.issue asks for it.")
 	}
 	return nil
+}
+
+// fewer is the lower of two numbers of uses, of which 0 is any number.
+func fewer(a, b int64) int64 {
+	if a == 0 || b > 0 && b < a {
+		return b
+	}
+	return a
 }
 
 // demandWait is how long a request waits for people that only a policy asks for.

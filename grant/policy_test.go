@@ -107,6 +107,19 @@ func TestPolicyLowersTheTimeAndNeverRaisesIt(t *testing.T) {
 	}
 }
 
+func TestPolicyLowersTheUsesAndNeverRaisesThem(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.under("allow := true\nmaxUses := 3")
+	task, c := w.task(triage1, 0)
+	for asked, want := range map[int64]int64{0: 3, 2: 2, 9: 3} {
+		st, err := w.Request(w.ctx, c, grant.Request{Task: task.ID, Capability: "browse", MaxUses: asked}, 0)
+		if err != nil || st.Grant.MaxUses != want {
+			t.Errorf("asked for %d: %d, %v, want %d", asked, st.Grant.MaxUses, err, want)
+		}
+	}
+}
+
 // A refusal by policy is on record with what the policy said.
 func TestWhatAPolicyRefusedIsOnRecord(t *testing.T) {
 	t.Parallel()

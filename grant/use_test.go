@@ -23,8 +23,8 @@ var limitedJSON = strings.Replace(strings.Replace(catalogJSON,
 
 func use(id string) policy.UseRequest { return policy.UseRequest{ID: id} }
 
-// browse asks for a grant of browse and gives it as the index holds it.
-func (w *world) limited(c grant.Caller, t policy.Task, uses int64) *policy.Held {
+// browsing asks for a grant of browse and gives it as the index holds it.
+func (w *world) browsing(c grant.Caller, t policy.Task, uses int64) *policy.Held {
 	w.t.Helper()
 	st, err := w.Request(w.ctx, c, grant.Request{Task: t.ID, Capability: "browse", MaxUses: uses}, 0)
 	w.must(err)
@@ -36,7 +36,7 @@ func TestAGrantIsUsedAsOftenAsItSays(t *testing.T) {
 	w := newWorld(t)
 	w.publish(limitedJSON)
 	task, c := w.task(triage1, 0)
-	h := w.limited(c, task, 0)
+	h := w.browsing(c, task, 0)
 	if h.Grant.MaxUses != 2 {
 		t.Fatalf("it may be used %d times", h.Grant.MaxUses)
 	}
@@ -68,7 +68,7 @@ func TestFewerUsesMayBeAskedForAndMoreNot(t *testing.T) {
 	w := newWorld(t)
 	w.publish(limitedJSON)
 	task, c := w.task(triage1, 0)
-	if h := w.limited(c, task, 1); h.Grant.MaxUses != 1 {
+	if h := w.browsing(c, task, 1); h.Grant.MaxUses != 1 {
 		t.Errorf("asked for one, got %d", h.Grant.MaxUses)
 	}
 	_, err := w.Request(t.Context(), c, grant.Request{Task: task.ID, Capability: "browse", MaxUses: 3}, 0)
@@ -87,7 +87,7 @@ func TestWhyAUseIsNotHad(t *testing.T) {
 	w := newWorld(t)
 	w.publish(strings.Replace(limitedJSON, `"maxUses": 2`, `"maxUses": 9`, 1))
 	task, c := w.task(triage1, 0)
-	h := w.limited(c, task, 0)
+	h := w.browsing(c, task, 0)
 	for n := range 5 {
 		if got := w.Consume(t.Context(), h, use(fmt.Sprint(n))); got.Reason != policy.Allowed {
 			t.Fatal(got.Reason)
@@ -134,7 +134,7 @@ func TestTheLastUseIsHadOnceOverReplicas(t *testing.T) {
 	w[0].publish(limitedJSON)
 	w[1].publish(limitedJSON)
 	task, c := w[0].task(triage1, 0)
-	h := w[0].limited(c, task, 0)
+	h := w[0].browsing(c, task, 0)
 	other := w[1].held(task, h.Grant.ID)
 	var allowed atomic.Int32
 	var wg sync.WaitGroup

@@ -83,7 +83,11 @@ func (s *Store) putOrEnd(ctx context.Context, op string, ending bool, cmps []cli
 	ok, rev, err := s.commit(ctx, op, cmps, puts...)
 	if ending && errors.Is(err, ErrFull) {
 		s.log.Warn("out of space: an ending deletes its record", "operation", op)
-		return s.commit(ctx, op, cmps, deletes...)
+		if ok, rev, err = s.commit(ctx, op, cmps, deletes...); err == nil && !ok {
+			// The very write that fills etcd is refused and done all the same.
+			rev, ok, err = s.tookEffect(ctx, puts)
+			return ok, rev, s.txnError(op, err)
+		}
 	}
 	return ok, rev, err
 }

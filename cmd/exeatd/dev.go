@@ -1,11 +1,16 @@
 package main
 
 import (
+	"context"
+	"fmt"
+	"io"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/exeat-dev/exeat/client"
+	"github.com/exeat-dev/exeat/store"
 )
 
 // devOptions are the flags of `exeatd dev`.
@@ -48,3 +53,26 @@ to DATA/endpoints.json. Port 0 takes any free one.`,
 	_ = cmd.MarkFlagRequired("catalog")
 	return cmd
 }
+
+// runDev serves every role from one folder.
+func runDev(ctx context.Context, o devOptions, stderr io.Writer) error {
+	if o.auditSync != "process" && o.auditSync != "disk" {
+		return fmt.Errorf("--audit-sync %q: want process or disk", o.auditSync)
+	}
+	var err error
+	// Whoever reads the endpoints need not stand where we were started.
+	if o.data, err = filepath.Abs(o.data); err != nil {
+		return fmt.Errorf("--data: %w", err)
+	}
+	keys := filepath.Join(o.data, "keys")
+	return run(ctx, settings{
+		roles: everyRole, replica: devReplica, data: o.data, store: store.Config{Dir: filepath.Join(o.data, "etcd")},
+		listen:   addresses{api: o.api, grpc: o.grpc, metrics: o.metrics},
+		authzKey: filepath.Join(keys, "authz.key"), xdsKey: filepath.Join(keys, "xds.key"),
+		catalog: o.catalog, secrets: o.secrets, auditSync: o.auditSync == "disk",
+		drain: drainTime, connectionAge: o.svidTTL / 4, verbose: o.verbose, dev: &o,
+	}, newLogger(stderr, o.verbose))
+}
+
+// devReplica names this process in the store; there is one on a data folder.
+const devReplica = "dev"
