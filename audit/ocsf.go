@@ -218,6 +218,7 @@ func (e *encoder) decision(d *Decision) {
 
 func (e *encoder) transition(t *Transition) {
 	e.subject(typeTransition, &t.Subject)
+	e.text("scope", t.Scope)
 	e.text("from", t.From.String())
 	e.text("to", t.To.String())
 	e.when("until", t.Until)
@@ -230,7 +231,10 @@ func (e *encoder) transition(t *Transition) {
 	e.flag("recovered", t.Recovered)
 	e.close()
 	noun := "task "
-	if t.Grant != "" {
+	switch {
+	case t.Scope != "":
+		noun = "scope "
+	case t.Grant != "":
 		noun = "grant "
 	}
 	// A refusal is the one transition that is a failure: what was asked for did

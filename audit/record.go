@@ -78,6 +78,9 @@ func NewDecisionID(at time.Time) string {
 type Transition struct {
 	Time time.Time
 	Subject
+	// Scope is what changed as a whole, in place of one task or grant, such as
+	// agent/triage or all.
+	Scope    string
 	From, To policy.State
 	// Until is when it ends by itself, if active.
 	Until time.Time

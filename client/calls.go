@@ -16,7 +16,10 @@ func (c *Client) StartTask(ctx context.Context, r TaskRequest) (Task, error) {
 		Type    string  `json:"type,omitempty"`
 		Claimed Claimed `json:"claimed,omitzero"`
 		Timeout string  `json:"timeout,omitempty"`
-	}{r.Type, r.Claimed, duration(r.Timeout)}
+
+		Heartbeat string   `json:"heartbeat,omitempty"`
+		Envelope  []string `json:"envelope,omitempty"`
+	}{r.Type, r.Claimed, duration(r.Timeout), duration(r.Heartbeat), r.Envelope}
 	var t Task
 	err := c.do(ctx, call{method: http.MethodPost, path: "/v1/tasks", in: in, out: &t})
 	return t, err

@@ -45,7 +45,8 @@ func (p *Problem) Error() string {
 // than failed.
 func (p *Problem) Refused() bool {
 	switch p.Code {
-	case "unknown_capability", "not_eligible", "missing_param", "unknown_param", "param_not_allowed", "ttl_too_long":
+	case "unknown_capability", "not_eligible", "missing_param", "unknown_param", "param_not_allowed", "ttl_too_long",
+		"outside_envelope", "context_changed", "agent_suspended":
 		return true
 	}
 	return false

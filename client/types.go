@@ -41,6 +41,12 @@ type TaskRequest struct {
 	Type    string
 	Claimed Claimed
 	Timeout time.Duration
+	// Heartbeat is how often Heartbeat will be called, from 5s to 1h: without
+	// one for two intervals the task ends as failed. Zero: none is expected.
+	Heartbeat time.Duration
+	// Envelope names the only capabilities that may be asked for within the
+	// task; all that the agent is eligible for when empty.
+	Envelope []string
 }
 
 // Task is a unit of work that grants are bound to.
@@ -56,6 +62,12 @@ type Task struct {
 	Until     time.Time `json:"until"`
 	EndedAt   time.Time `json:"endedAt,omitzero"`
 	EndReason string    `json:"endReason,omitempty"`
+	// Heartbeat is how often one is expected, HeartbeatBy when the next must
+	// have come; both zero when none is.
+	Heartbeat   Duration  `json:"heartbeat,omitempty"`
+	HeartbeatBy time.Time `json:"heartbeatBy,omitzero"`
+	Envelope    []string  `json:"envelope,omitempty"`
+	PausedBy    string    `json:"pausedBy,omitempty"` // while it is paused
 	// Grants are there when one task was read.
 	Grants []Grant `json:"grants,omitempty"`
 	// Credential is there when the task was started, and never again: the
@@ -95,6 +107,8 @@ type Grant struct {
 	EndedAt     time.Time `json:"endedAt,omitzero"`
 	EndReason   string    `json:"endReason,omitempty"`
 	Catalog     string    `json:"catalog"`
+	// Renews is the grant that this one succeeds.
+	Renews string `json:"renews,omitempty"`
 	// MaxUses is how many calls it authorises at most, 0 any number; Used how
 	// many it has authorised, if that is limited.
 	MaxUses int64 `json:"maxUses,omitempty"`
@@ -104,6 +118,8 @@ type Grant struct {
 // Ending says how far an ending is. From AcceptedAt nothing brings it back.
 type Ending struct {
 	AcceptedAt time.Time `json:"acceptedAt"`
+	// Revision of the store from which on it holds; GetEnding takes it.
+	Revision int64 `json:"revision,omitempty"`
 	// Enforced: no replica allows a call any more, no older check still runs,
 	// and the streams are closed.
 	Enforced   bool      `json:"enforced"`
@@ -112,6 +128,55 @@ type Ending struct {
 	// confirmed; Waiting says by whom.
 	BoundAt time.Time `json:"boundAt,omitzero"`
 	Waiting string    `json:"waiting,omitempty"`
+}
+
+// Scope is what is revoked at once: one grant, or everything of a task, an agent,
+// an owner or a capability, or all there is.
+type Scope string
+
+// The scopes.
+const (
+	ScopeAll        Scope = "all"
+	ScopeOwner      Scope = "owner"
+	ScopeAgent      Scope = "agent"
+	ScopeCapability Scope = "capability"
+	ScopeTask       Scope = "task"
+	ScopeGrant      Scope = "grant"
+)
+
+// Revocation is the ending of everything in a scope at once.
+type Revocation struct {
+	Scope     Scope  `json:"scope"`
+	Name      string `json:"name,omitempty"`
+	Grants    int    `json:"grants"`    // that were active in it
+	Instances int    `json:"instances"` // sidecars that held them
+	Ending    Ending `json:"ending"`
+}
+
+// Agent is an agent as people see it.
+type Agent struct {
+	Name        string      `json:"name"`
+	Owner       []string    `json:"owner"`
+	Environment string      `json:"environment,omitempty"`
+	State       string      `json:"state"` // active or suspended
+	Suspension  *Suspension `json:"suspension,omitempty"`
+	// OnDenials is the number of denied calls at which it is suspended by itself.
+	OnDenials *Threshold `json:"onDenials,omitempty"`
+	Tasks     int        `json:"tasks"`  // that are active
+	Grants    int        `json:"grants"` // that are active
+}
+
+// Threshold is so many within so long.
+type Threshold struct {
+	Count int      `json:"count"`
+	Per   Duration `json:"per"`
+}
+
+// Suspension says who suspended an agent.
+type Suspension struct {
+	By     string    `json:"by"`
+	Reason string    `json:"reason,omitempty"`
+	At     time.Time `json:"at"`
 }
 
 // EndedGrant is a grant and how far its ending is.

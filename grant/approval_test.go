@@ -313,7 +313,7 @@ func TestARequestThatIsNotApproved(t *testing.T) {
 			}
 		}, "withdrawn", policy.EndWithdrawn},
 		"revoked": {func(w *world, _ grant.Caller, _ policy.Task, _ grant.Approval, g policy.Grant) {
-			_, _, err := w.Revoke(w.ctx, operator, g.ID)
+			_, _, err := w.Revoke(w.ctx, operator, g.ID, grant.EnforceWait)
 			w.must(err)
 		}, "revoked", policy.EndRevoked},
 		"expired": {func(w *world, _ grant.Caller, _ policy.Task, _ grant.Approval, _ policy.Grant) {
@@ -393,7 +393,7 @@ func TestTheCatalogChangesWhileARequestWaits(t *testing.T) {
 		"another host":           {change(`"hosts": ["tickets.example.org"]`, `"hosts": ["evil.example.org"]`), 0, ""},
 		"one approver is enough": {change(`"count": 2`, `"count": 1`), 0, ""},
 		"another group decides":  {change(`"groups": ["leads", "chiefs"], "expiresAfter"`, `"groups": ["chiefs"], "expiresAfter"`), 0, ""},
-		"another owner":          {change(`"owner": {"groups": ["support"]`, `"owner": {"groups": ["support", "leads"]`), 0, ""},
+		"another owner":          {change(`"owner": {"groups": ["support"]`, `"owner": {"groups": ["support", "leads"]`), 0, "context_changed"},
 		"nobody is asked":        {change(`"count": 2, "groups": ["leads", "chiefs"], "expiresAfter": "30m", "stepUp": {"maxAge": "5m"}}}}`, `"groups": ["leads", "chiefs"], "stepUp": {"maxAge": "5m"}}}}`), 0, ""},
 		"not asked for at all": {change(`,
     "approval": {"count": 2, "groups": ["leads", "chiefs"], "expiresAfter": "30m", "stepUp": {"maxAge": "5m"}}}}`, `}}`), 0, "policy_changed"},
@@ -422,7 +422,7 @@ func TestTheCatalogChangesWhileARequestWaits(t *testing.T) {
 			case err == nil:
 				t.Errorf("a yes to the old meaning counted: %+v", now)
 			case c.state != "":
-				w.until(task.ID, func(v *policy.TaskView) bool { return find(v, gs[0].ID).Grant.End == policy.EndPolicyChanged })
+				w.until(task.ID, func(v *policy.TaskView) bool { return find(v, gs[0].ID).Grant.End == policy.EndReason(c.state) })
 				if now := w.approval(a.ID); now.State != c.state {
 					t.Errorf("it is %s", now.State)
 				}
@@ -503,7 +503,7 @@ func TestSeveralGrantsAreApprovedAsOne(t *testing.T) {
 	if len(second.Adds[0])+len(second.Adds[1])+len(second.Adds[2]) != 0 || len(second.Holds) != 3 {
 		t.Errorf("it adds %v to %d", second.Adds, len(second.Holds))
 	}
-	_, _, err := w.Revoke(w.ctx, operator, gs[2].ID)
+	_, _, err := w.Revoke(w.ctx, operator, gs[2].ID, grant.EnforceWait)
 	w.must(err)
 	w.until(task.ID, func(v *policy.TaskView) bool {
 		return !slices.ContainsFunc(gs, func(g policy.Grant) bool { return find(v, g.ID).Grant.End != policy.EndRevoked })

@@ -118,14 +118,14 @@ func TestEndingTwiceChangesNothing(t *testing.T) {
 	g := w.granted(c, task, 0)
 	first, _, err := w.End(w.ctx, c, g.ID)
 	w.must(err)
-	again, e, err := w.Revoke(w.ctx, operator, g.ID)
+	again, e, err := w.Revoke(w.ctx, operator, g.ID, grant.EnforceWait)
 	w.must(err)
 	if again.Grant.End != policy.EndCompleted || !again.Grant.EndedAt.Equal(first.Grant.EndedAt) || e.Enforced.IsZero() {
 		t.Errorf("got %+v, %+v", again, e)
 	}
 	_, err = w.EndTask(w.ctx, c, task.ID, policy.EndCompleted)
 	w.must(err)
-	r, err := w.RevokeTask(w.ctx, operator, task.ID)
+	r, err := w.RevokeTask(w.ctx, operator, task.ID, grant.EnforceWait)
 	w.must(err)
 	if r.Task.End != policy.EndCompleted || r.Ending.Enforced.IsZero() {
 		t.Errorf("got %+v", r)
@@ -195,10 +195,10 @@ func TestOnlyAnOperatorRevokesAndItStartsNothing(t *testing.T) {
 	w.cars.connect(triage1, false)
 	task, c := w.task(triage1, 0)
 	g := w.granted(c, task, 0)
-	if _, _, err := w.Revoke(w.ctx, c, g.ID); !errors.Is(err, grant.ErrOperator) {
+	if _, _, err := w.Revoke(w.ctx, c, g.ID, grant.EnforceWait); !errors.Is(err, grant.ErrOperator) {
 		t.Errorf("the agent revokes: %v", err)
 	}
-	if _, err := w.RevokeTask(w.ctx, c, task.ID); !errors.Is(err, grant.ErrOperator) {
+	if _, err := w.RevokeTask(w.ctx, c, task.ID, grant.EnforceWait); !errors.Is(err, grant.ErrOperator) {
 		t.Errorf("the agent revokes the task: %v", err)
 	}
 	if _, err := w.StartTask(w.ctx, operator, grant.TaskRequest{}); !errors.Is(err, grant.ErrNoInstance) {
@@ -209,7 +209,7 @@ func TestOnlyAnOperatorRevokesAndItStartsNothing(t *testing.T) {
 			t.Errorf("%s by the operator: %v", call, err)
 		}
 	}
-	st, e, err := w.Revoke(w.ctx, operator, g.ID)
+	st, e, err := w.Revoke(w.ctx, operator, g.ID, grant.EnforceWait)
 	w.must(err)
 	if st.Grant.End != policy.EndRevoked || e.Enforced.IsZero() {
 		t.Errorf("got %+v, %+v", st, e)

@@ -2,6 +2,7 @@ package grant
 
 import (
 	"errors"
+	"fmt"
 	"strconv"
 )
 
@@ -10,6 +11,8 @@ import (
 var (
 	// ErrNotFound: there is none, or it is someone else's. The two cannot be told apart.
 	ErrNotFound = errors.New("no such task or grant")
+	// ErrUnknown: no agent, owner or capability bears that name; an ErrNotFound.
+	ErrUnknown = fmt.Errorf("nothing bears this name: %w", ErrNotFound)
 	// ErrProof: a change to a task needs its credential or its room.
 	ErrProof = errors.New("the task's credential is needed")
 	// ErrOperator: only an operator, or people whom an Access lets, may do this.
@@ -18,6 +21,14 @@ var (
 	ErrNoInstance = errors.New("only a sidecar may do this for its agent")
 	// ErrEnded: the task has ended, and takes no more.
 	ErrEnded = errors.New("the task has ended")
+	// ErrGrantEnded: the grant has ended, and cannot be renewed.
+	ErrGrantEnded = errors.New("the grant has ended")
+	// ErrPaused: the task is paused, and takes no more until it is resumed.
+	ErrPaused = errors.New("the task is paused")
+	// ErrPausedByOther: an agent does not resume what somebody else paused.
+	ErrPausedByOther = errors.New("somebody else paused the task")
+	// ErrNoHeartbeat: the task was started without one.
+	ErrNoHeartbeat = errors.New("the task has no heartbeat")
 	// ErrTooMany: a limit on how many may be live at once is reached.
 	ErrTooMany = errors.New("too many are live at once")
 	// ErrNoCatalog: no catalog is in force yet.

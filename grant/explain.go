@@ -63,6 +63,11 @@ func (s *Service) Explain(ctx context.Context, c Caller, q Question) (Explained,
 	if len(views) == 0 {
 		out.Tasks = []ExplainedTask{{"", policy.Explain(cat, agent, nil, &call, now)}}
 	}
+	if s.index.Suspended(agent.Name) != nil { // whatever is granted; and nothing can be asked for
+		for i := range out.Tasks {
+			out.Tasks[i].Reason, out.Tasks[i].Next = policy.AgentSuspended, nil
+		}
+	}
 	return out, nil
 }
 

@@ -3,17 +3,21 @@ package grant_test
 import (
 	"context"
 	"encoding/json"
+	"log/slog"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"github.com/exeat-dev/exeat/api/v1alpha1"
 	"github.com/exeat-dev/exeat/audit"
 	"github.com/exeat-dev/exeat/grant"
 	"github.com/exeat-dev/exeat/policy"
 	"github.com/exeat-dev/exeat/store"
+	"github.com/exeat-dev/exeat/store/embedded"
 )
 
 const catalogJSON = `{
@@ -65,7 +69,11 @@ type world struct {
 
 	closeAudit func()
 	retention  time.Duration
-	ahead      atomic.Int64 // how far the wall clock is set forward, in ns
+	quota      int64 // of etcd, in bytes; its default when 0
+	// etcd is what the store runs on, so that a test can write to it; nil: one
+	// that nobody else reaches.
+	etcd  *clientv3.Client
+	ahead atomic.Int64 // how far the wall clock is set forward, in ns
 }
 
 func (w *world) wall() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }
@@ -73,8 +81,13 @@ func (w *world) wall() time.Time { return time.Now().Add(time.Duration(w.ahead.L
 func newWorld(t testing.TB) *world { return newWorldWith(t, 0) }
 
 func newWorldWith(t testing.TB, retention time.Duration) *world {
+	return newWorldOf(t, func(w *world) { w.retention = retention })
+}
+
+func newWorldOf(t testing.TB, set func(*world)) *world {
 	t.Helper()
-	w := &world{t: t, dir: t.TempDir(), ctx: t.Context(), retention: retention}
+	w := &world{t: t, dir: t.TempDir(), ctx: t.Context()}
+	set(w)
 	w.open()
 	w.publish(catalogJSON)
 	t.Cleanup(func() { w.stop() })
@@ -85,7 +98,11 @@ func newWorldWith(t testing.TB, retention time.Duration) *world {
 func (w *world) open() {
 	w.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	st, err := store.Open(ctx, store.Config{Dir: filepath.Join(w.dir, "store"), Wall: w.wall})
+	cfg := store.Config{Dir: filepath.Join(w.dir, "store"), Wall: w.wall, QuotaBytes: w.quota}
+	if w.etcd != nil {
+		cfg.Dir, cfg.Client, cfg.Replica = "", w.etcd, "replica-0"
+	}
+	st, err := store.Open(ctx, cfg)
 	w.must(err)
 	log, err := audit.Open(audit.Config{Dir: filepath.Join(w.dir, "audit"), Clock: st.Now})
 	w.must(err)
@@ -157,6 +174,26 @@ func (w *world) seen(rev int64) {
 	for w.store.Index().Revision() < rev {
 		_, err := sub.Next(w.ctx)
 		w.must(err)
+	}
+}
+
+// shared makes the store run on an etcd that the test can write to as well.
+func shared(w *world) {
+	w.t.Helper()
+	etcd, err := embedded.Start(w.t.Context(), embedded.Config{Dir: filepath.Join(w.t.TempDir(), "etcd"), Log: slog.New(slog.DiscardHandler)})
+	w.must(err)
+	w.t.Cleanup(etcd.Close)
+	w.etcd = etcd.Client()
+}
+
+// breakCatalog puts a catalog in force that cannot be read, which is none.
+func (w *world) breakCatalog() {
+	w.t.Helper()
+	r, err := w.etcd.Put(w.ctx, "/exeat/v1/a/catalog", "no catalog")
+	w.must(err)
+	w.seen(r.Header.Revision)
+	if w.store.Index().Catalog() != nil {
+		w.t.Fatal("a catalog is in force")
 	}
 }
 

@@ -103,10 +103,20 @@ func (s *Service) status(h *policy.Held, waiting Waiting) Status {
 // written that down yet: expiry needs no writer, and a floor ends many at once.
 func effective(h *policy.Held, now time.Time) policy.Grant {
 	g := h.Grant
-	if (g.State == policy.Active || g.State == policy.Pending) && (!now.Before(g.Until) || h.Raised()) {
-		if l, err := policy.Transition(g.Life, policy.End(policy.EndRevoked), now); err == nil {
-			g.Life = l
-		}
+	if g.State == policy.Ended { // with its task, perhaps, and with its scope before
+		c := because(h, cause{why: g.End, at: g.EndedAt})
+		g.End, g.EndedAt = c.why, c.at
+		return g
+	}
+	if g.State != policy.Active && g.State != policy.Pending || now.Before(g.Until) && !h.Raised() {
+		return g
+	}
+	c := because(h, cause{why: policy.EndExpired})
+	if c.at.IsZero() {
+		c.at = now
+	}
+	if l, err := policy.Transition(g.Life, policy.End(c.why), c.at); err == nil {
+		g.Life = l
 	}
 	return g
 }
@@ -171,7 +181,7 @@ func (s *Service) failure(id policy.GrantID) string {
 // abandon ends a grant that will never have a credential: it must not stand
 // there as active while no call can succeed.
 func (s *Service) abandon(ctx context.Context, h *policy.Held, why string) (Status, error) {
-	g, _, err := s.endGrant(ctx, h.Grant, policy.EndFailed, byService, why)
+	g, _, err := s.endGrant(ctx, h, because(h, cause{why: policy.EndFailed, by: byService, words: why}))
 	if err != nil {
 		return Status{}, err
 	}

@@ -30,6 +30,9 @@ func (s *Service) reconsidered(ctx context.Context, asked store.Asked) (next sto
 	ps, err := s.proposeAgain(ctx, cat, v, a)
 	var refused *policy.RequestError
 	switch {
+	case errors.As(err, &refused) && (refused.Code == policy.CodeContextChanged || refused.Code == policy.CodeUnknownAgent):
+		next, err := s.closed(asked, policy.ApprovalContextChanged, policy.EndContextChanged, byService, refused.Message)
+		return next, true, err
 	case errors.As(err, &refused):
 		next, err := s.closed(asked, policy.ApprovalPolicyChanged, policy.EndPolicyChanged, byService, refused.Message)
 		return next, true, err

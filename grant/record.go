@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"time"
 
 	"github.com/exeat-dev/exeat/audit"
 	"github.com/exeat-dev/exeat/policy"
@@ -17,8 +18,13 @@ const (
 
 // recordTask puts a change of a task on record. It never waits.
 func (s *Service) recordTask(ctx context.Context, t policy.Task, from policy.State, rev int64, by, why string) {
+	s.recordTaskAt(ctx, timeOf(t.Life), t, from, rev, by, why)
+}
+
+// recordTaskAt is recordTask for a change whose time a life does not hold.
+func (s *Service) recordTaskAt(ctx context.Context, at time.Time, t policy.Task, from policy.State, rev int64, by, why string) {
 	s.audit.Transition(ctx, audit.Transition{
-		Time: timeOf(t.Life), From: from, To: t.State, Until: t.Until, End: t.End, By: by, Why: why, Store: rev,
+		Time: at, From: from, To: t.State, Until: t.Until, End: t.End, By: by, Why: why, Store: rev,
 		Subject: audit.Subject{Agent: t.Agent, Owner: s.ownerOf(t.Agent), Instance: t.Instance, Task: t.ID},
 	})
 }
@@ -35,7 +41,11 @@ func (s *Service) recordGrant(ctx context.Context, g policy.Grant, from policy.S
 // grant has an ID, so that it can be spoken of, and never was more than that.
 func (s *Service) recordRefusal(ctx context.Context, cat *policy.Catalog, t policy.Task, r Request, err error, by string) {
 	var refused *policy.RequestError
-	if !errors.As(err, &refused) {
+	why := policy.AgentSuspended.String()
+	switch {
+	case errors.As(err, &refused):
+		why = whyRefused(refused)
+	case !errors.As(err, new(*SuspendedError)):
 		return
 	}
 	subject := audit.Subject{Agent: t.Agent, Owner: s.ownerOf(t.Agent), Instance: t.Instance, Task: t.ID, Grant: policy.GrantID(newID("g_"))}
@@ -44,7 +54,7 @@ func (s *Service) recordRefusal(ctx context.Context, cat *policy.Catalog, t poli
 	}
 	s.audit.Transition(ctx, audit.Transition{
 		Time: s.store.Now(), Subject: subject, From: policy.StateNone, To: policy.Ended, End: policy.EndRefused,
-		By: by, Why: whyRefused(refused), Catalog: cat.Revision(),
+		By: by, Why: why, Catalog: cat.Revision(),
 	})
 }
 

@@ -40,6 +40,14 @@ func (s *Service) rewrite(ctx context.Context, gap audit.Gap) {
 		}
 		return ctx.Err() == nil
 	})
+	s.index.EachFloor(func(scope policy.Scope, c policy.Cause) bool {
+		if scope.Kind != policy.ScopeTask && within(gap, c.At) {
+			t := scopeTransition(c.At, scope, c, "")
+			t.Recovered = true
+			s.audit.Transition(ctx, t)
+		}
+		return ctx.Err() == nil
+	})
 }
 
 // recover records what of a life falls into the gap.

@@ -17,6 +17,8 @@ type Request struct {
 	Params     map[string]string
 	TTL        time.Duration // the capability's own when zero
 	MaxUses    int64         // the capability's own when zero
+
+	renews policy.GrantID // see Renew
 }
 
 const (
@@ -218,18 +220,41 @@ type proposal struct {
 	why  []string
 }
 
+// standing says why a task may ask for nothing now.
+func (s *Service) standing(v *policy.TaskView, r Request) error {
+	if sus := s.index.Suspended(v.Task.Agent); sus != nil {
+		return &SuspendedError{*sus}
+	}
+	now := s.store.Now()
+	if v.Task.State == policy.Paused && !v.Task.Over(now) {
+		return ErrPaused
+	}
+	if !v.Task.Live(now) {
+		return ErrEnded
+	}
+	return s.renewable(v, r)
+}
+
 // decide makes the grant that r would be under cat, if it may be at all.
 func (s *Service) decide(ctx context.Context, cat *policy.Catalog, v *policy.TaskView, r Request, h *history) (proposal, error) {
-	if !v.Task.Live(s.store.Now()) {
-		return proposal{}, ErrEnded
+	if err := s.standing(v, r); err != nil {
+		return proposal{}, err
 	}
 	agent, ok := cat.Agent(v.Task.Agent)
 	if !ok {
-		return proposal{}, &policy.RequestError{Code: "unknown_agent", Message: "The catalog in force has no such agent any more."}
+		return proposal{}, &policy.RequestError{Code: policy.CodeUnknownAgent, Message: "The catalog in force has no such agent any more."}
+	}
+	if v.Task.AgentDigest != "" && v.Task.AgentDigest != agent.Digest() {
+		return proposal{}, &policy.RequestError{Code: policy.CodeContextChanged,
+			Message: "The agent is not who it was when the task began (identity, owner or environment); start a new task."}
 	}
 	resolved, err := cat.Resolve(agent.Name, r.Capability, r.Params)
 	if err != nil {
 		return proposal{}, err
+	}
+	if !v.Task.Permits(resolved.Capability.Name) {
+		return proposal{}, &policy.RequestError{Code: policy.CodeOutsideEnvelope, Field: "capability",
+			Message: "The task was started for other capabilities only; start a task whose envelope has this one."}
 	}
 	ttl, err := lifetime(resolved.Capability, r.TTL)
 	if err != nil {
@@ -244,13 +269,14 @@ func (s *Service) decide(ctx context.Context, cat *policy.Catalog, v *policy.Tas
 			ID: policy.GrantID(newID("g_")), Task: v.Task.ID, Agent: agent.Name, Owner: agent.OwnerGroups,
 			Instance: v.Task.Instance, Capability: resolved.Capability.Name, Params: resolved.Params,
 			Destination: resolved.Destination.Name, Digest: resolved.Digest, Catalog: cat.Revision(), MaxUses: uses,
+			AgentDigest: agent.Digest(), Renews: r.renews,
 		},
 		resolved: resolved, ttl: ttl, rule: resolved.Capability.Approval,
 	}
 	if p.rule != nil {
 		p.why = []string{"Capability " + resolved.Capability.Name + " (" + string(resolved.Capability.Risk) + " risk) asks for it."}
 	}
-	err = s.judge(ctx, cat, v, policy.Ask{Agent: agent, Task: &v.Task, Resolved: resolved, TTL: ttl, MaxUses: uses}, &p, h)
+	err = s.judge(ctx, cat, v, policy.Ask{Agent: agent, Task: &v.Task, Resolved: resolved, TTL: ttl, MaxUses: uses, Envelope: v.Task.Envelope}, &p, h)
 	return p, err
 }
 
@@ -303,6 +329,8 @@ func resultOf(err error) string {
 		return "granted"
 	case errors.As(err, &refused):
 		return refused.Code
+	case errors.As(err, new(*SuspendedError)), errors.Is(err, store.ErrSuspended):
+		return "agent_suspended"
 	case errors.Is(err, ErrNotFound), errors.Is(err, ErrProof), errors.Is(err, ErrNoInstance):
 		return "not_allowed"
 	}

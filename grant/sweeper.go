@@ -111,17 +111,19 @@ func (w *sweeper) note(b store.Batch) {
 
 // nextFor is when something is to be done about a task: now, if its past is.
 func (w *sweeper) nextFor(v *policy.TaskView) time.Time {
-	at := v.Task.Until
+	at, _ := v.Task.Ends()
 	if v.Task.State == policy.Ended {
 		at = v.Task.EndedAt.Add(w.retention)
+	} else if w.displaced(v.Task) {
+		return v.Task.Began
 	}
 	for _, h := range v.Held {
 		if v.Task.State != policy.Ended && w.stale(h) {
 			return v.Task.Began
 		}
-		if _, over := w.over(v, h, h.Grant.Until); over {
+		if w.over(v, h, h.Grant.Until).why != "" {
 			// Over at its own end at the latest; over already in any other case.
-			if _, now := w.over(v, h, time.Time{}); now {
+			if w.over(v, h, time.Time{}).why != "" {
 				return v.Task.Began
 			}
 			at = earlier(at, h.Grant.Until)
@@ -130,24 +132,38 @@ func (w *sweeper) nextFor(v *policy.TaskView) time.Time {
 	return at
 }
 
-// over says why a grant that is not written off at now has to be.
-func (w *sweeper) over(v *policy.TaskView, h *policy.Held, now time.Time) (policy.EndReason, bool) {
-	switch {
-	case v.Task.State == policy.Ended:
-		_, cleared := w.cleared[v.Task.ID]
-		return v.Task.End, !cleared && folded(v, h)
-	case h.Grant.State == policy.Ended:
-		return "", false
+// over says why a grant that is not written off at now has to be; the zero
+// cause when it has not.
+func (w *sweeper) over(v *policy.TaskView, h *policy.Held, now time.Time) cause {
+	c := cause{by: bySweeper}
+	switch _, cleared := w.cleared[v.Task.ID]; {
+	case v.Task.State == policy.Ended && !cleared && folded(v, h):
+		c.why, c.at = v.Task.End, v.Task.EndedAt
+		return because(h, c)
+	case v.Task.State == policy.Ended, h.Grant.State == policy.Ended:
 	case h.Raised():
-		return policy.EndRevoked, true
+		return because(h, c)
 	case h.Grant.State == policy.Active && !now.Before(h.Grant.Until):
-		return policy.EndExpired, true
+		c.why = policy.EndExpired
 	case h.Grant.State == policy.Pending && !now.Before(h.Grant.Until):
-		return policy.EndRequestExpired, true
+		c.why = policy.EndRequestExpired
 	case h.Grant.State == policy.Active && h.Resolved == nil && w.index.Catalog() != nil:
-		return policy.EndPolicyChanged, true
+		c.why = h.Fallen
+	default:
+		c.why, _ = siblingEnd(v, h)
 	}
-	return siblingEnd(v, h)
+	return c
+}
+
+// displaced reports whether the task's agent is not who it was when the task
+// began. Its grants are void already; the task ends, so that it gets no others.
+func (w *sweeper) displaced(t policy.Task) bool {
+	cat := w.index.Catalog()
+	if cat == nil || t.AgentDigest == "" {
+		return false
+	}
+	a, ok := cat.Agent(t.Agent)
+	return !ok || a.Digest() != t.AgentDigest
 }
 
 // stale reports whether a pending grant means something else under the catalog
@@ -186,14 +202,18 @@ func (w *sweeper) clear(ctx context.Context, v *policy.TaskView) error {
 		}
 		return ignoreGone(w.store.DropTask(ctx, v.Task.ID))
 	}
-	if v.Task.State != policy.Ended && !now.Before(v.Task.Until) {
-		_, _, err := w.endTask(ctx, v.Task, policy.EndExpired, bySweeper, "")
+	if at, why := v.Task.Ends(); v.Task.State != policy.Ended && !now.Before(at) {
+		_, _, err := w.endTask(ctx, v.Task, cause{why: why, by: bySweeper, words: lostWords[why]})
+		return ignoreGone(err)
+	}
+	if v.Task.State != policy.Ended && w.displaced(v.Task) {
+		_, _, err := w.endTask(ctx, v.Task, cause{why: policy.EndContextChanged, by: bySweeper})
 		return ignoreGone(err)
 	}
 	var failed error
 	for _, h := range v.Held {
-		if why, over := w.over(v, h, now); over {
-			_, _, err := w.endGrant(ctx, h.Grant, why, bySweeper, "")
+		if c := w.over(v, h, now); c.why != "" {
+			_, _, err := w.endGrant(ctx, h, c)
 			failed = errors.Join(failed, ignoreGone(err))
 		} else if v.Task.State != policy.Ended && w.stale(h) {
 			failed = errors.Join(failed, ignoreGone(w.reconsider(ctx, h.Grant.Approval)))
@@ -204,6 +224,9 @@ func (w *sweeper) clear(ctx context.Context, v *policy.TaskView) error {
 	}
 	return failed
 }
+
+// lostWords say of an end that came by itself what the reason alone does not.
+var lostWords = map[policy.EndReason]string{policy.EndFailed: "no heartbeat came in time"}
 
 // ignoreGone takes what is no more as done.
 func ignoreGone(err error) error {

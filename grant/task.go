@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
+	"slices"
 	"strconv"
 	"time"
 	"unicode"
@@ -20,6 +21,12 @@ type TaskRequest struct {
 	Purpose string
 	Context map[string]string
 	Timeout time.Duration // 1h when zero
+	// Heartbeat is how often one will come; none is expected when zero. See
+	// Service.Heartbeat.
+	Heartbeat time.Duration
+	// Envelope names the only capabilities that may be asked for within the
+	// task; whatever the agent is eligible for when empty.
+	Envelope []string
 }
 
 // Bounds of a TaskRequest; lengths are bytes.
@@ -32,6 +39,7 @@ const (
 	MaxContext     = 32 // entries
 	MaxContextKey  = 64
 	MaxContextText = 512
+	MaxEnvelope    = 64 // capabilities
 
 	defaultType = "task"
 )
@@ -50,6 +58,12 @@ func (s *Service) StartTask(ctx context.Context, c Caller, r TaskRequest) (polic
 	}
 	if err := r.check(); err != nil {
 		return policy.Task{}, err
+	}
+	if err := r.checkEnvelope(c.Agent); err != nil {
+		return policy.Task{}, err
+	}
+	if sus := s.index.Suspended(c.Agent.Name); sus != nil {
+		return policy.Task{}, &SuspendedError{*sus}
 	}
 	t, err := s.newTask(c, r)
 	if err != nil {
@@ -87,7 +101,11 @@ func (s *Service) newTask(c Caller, r TaskRequest) (policy.Task, error) {
 	now := s.store.Now()
 	life, err := policy.Transition(policy.Life{State: policy.Pending, Began: now},
 		policy.Activate(now.Add(r.Timeout)), now)
+	if r.Heartbeat > 0 {
+		life.BeatBy = now.Add(MissedForLost * r.Heartbeat)
+	}
 	return policy.Task{
+		Heartbeat: r.Heartbeat, Envelope: slices.Compact(slices.Sorted(slices.Values(r.Envelope))),
 		ID: policy.TaskID(newID("t_")), Agent: c.Agent.Name, Instance: c.Instance, Type: r.Type,
 		Purpose: r.Purpose, Context: r.Context, StartedBy: c.Name, Life: life, Credential: newCredential(),
 	}, err
@@ -114,12 +132,30 @@ func (r *TaskRequest) check() error {
 		return invalid("type", "at most "+strconv.Itoa(MaxType)+" letters, digits, dots, dashes, underscores and slashes")
 	case r.Timeout < MinTimeout || r.Timeout > MaxTimeout:
 		return invalid("timeout", "between "+MinTimeout.String()+" and "+MaxTimeout.String())
+	case r.Heartbeat != 0 && (r.Heartbeat < MinHeartbeat || r.Heartbeat > MaxHeartbeat):
+		return invalid("heartbeat", "between "+MinHeartbeat.String()+" and "+MaxHeartbeat.String()+", or none")
 	case len(r.Purpose) > MaxPurpose:
 		return tooLong("claimed.purpose", MaxPurpose)
 	case !isText(r.Purpose):
 		return invalid("claimed.purpose", "text without control characters")
 	}
 	return checkContext(r.Context)
+}
+
+// checkEnvelope wants capabilities that the agent may ask for. An empty list
+// that was given would read as none at all; whoever makes the request tells it
+// from none given.
+func (r *TaskRequest) checkEnvelope(agent *policy.Agent) error {
+	if len(r.Envelope) > MaxEnvelope {
+		return invalid("envelope", "at most "+strconv.Itoa(MaxEnvelope)+" capabilities")
+	}
+	for _, name := range r.Envelope {
+		if _, ok := agent.EligibleFor(name); !ok {
+			return &policy.RequestError{Code: policy.CodeNotEligible, Field: "envelope",
+				Message: "The envelope names a capability that this agent may not ask for."}
+		}
+	}
+	return nil
 }
 
 func checkContext(values map[string]string) error {

@@ -147,7 +147,7 @@ func (s *Service) closed(asked store.Asked, how policy.ApprovalOutcome, why poli
 		if g.State != policy.Pending {
 			continue
 		}
-		l, err := s.end(g.Life, why)
+		l, err := s.end(g.Life, cause{why: why})
 		if err != nil {
 			return asked, err
 		}

@@ -148,6 +148,8 @@ const (
 	ApprovalRefused       ApprovalOutcome = "refused"
 	ApprovalWithdrawn     ApprovalOutcome = "withdrawn"
 	ApprovalPolicyChanged ApprovalOutcome = "policy_changed"
+	// ApprovalContextChanged: the agent is not who it was when it asked.
+	ApprovalContextChanged ApprovalOutcome = "context_changed"
 )
 
 // Voter is someone who would decide. Local is set for whoever proved to see the

@@ -166,8 +166,28 @@ type Agent struct {
 	Name, SPIFFEID, SidecarID string
 	OwnerGroups               []string
 	Contact, Environment      string
-	eligible                  []Eligible // in order of the capabilities' names
-	onCall                    []*Destination
+	// OnDenials suspends the agent by itself; nil when nothing does.
+	OnDenials *Threshold
+	eligible  []Eligible // in order of the capabilities' names
+	onCall    []*Destination
+	digest    string
+}
+
+// Threshold is so many within so long.
+type Threshold struct {
+	Count int
+	Per   time.Duration
+}
+
+// Digest is SHA-256, in hexadecimal, over who the agent is: its identity and
+// its sidecar's, its owner groups and its environment. Another digest is another
+// context, in which what was begun before does not go on. What the agent may ask
+// for is not in it.
+func (a *Agent) Digest() string {
+	if a == nil {
+		return ""
+	}
+	return a.digest
 }
 
 // Eligible is a capability that an agent may ask for.
@@ -276,6 +296,9 @@ const (
 	CodeUnknownParam      = "unknown_param"
 	CodeParamNotAllowed   = "param_not_allowed"
 	CodeTTLTooLong        = "ttl_too_long"
+	CodeOutsideEnvelope   = "outside_envelope"
+	CodeContextChanged    = "context_changed"
+	CodeUnknownAgent      = "unknown_agent"
 	CodePolicyDenied      = "policy_denied"
 	CodeTooManyUses       = "too_many_uses"
 )

@@ -2,11 +2,15 @@ package policy
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/exeat-dev/exeat/api/v1alpha1"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
@@ -50,6 +54,8 @@ func (c *compiler) agent(in *v1alpha1.Agent) {
 		r.eligible(a, fmt.Sprintf("spec.capabilities[%d]", i), &s.Capabilities[i])
 	}
 	slices.SortFunc(a.eligible, func(x, y Eligible) int { return cmp.Compare(x.Capability.Name, y.Capability.Name) })
+	a.OnDenials = r.onDenials(s.OnDenials)
+	a.digest = a.computeDigest()
 	a.noteOnCall()
 	c.cat.agents[a.Name] = a
 }
@@ -134,6 +140,44 @@ func (r report) owner(o *v1alpha1.Owner) {
 		}
 	}
 	r.printable("spec.owner.contact", o.Contact)
+}
+
+// Bounds of a threshold: what is counted is kept in memory.
+const (
+	maxDenials   = 10000
+	minDenialPer = time.Second
+	maxDenialPer = 24 * time.Hour
+)
+
+// onDenials checks the threshold at which the agent is suspended by itself.
+func (r report) onDenials(in *v1alpha1.OnDenials) *Threshold {
+	if in == nil {
+		return nil
+	}
+	if in.Count < 1 || in.Count > maxDenials {
+		r.add("spec.onDenials.count", "%d is not a number of denials; want 1 to %d", in.Count, maxDenials)
+	}
+	if in.Per.Duration < minDenialPer || in.Per.Duration > maxDenialPer {
+		r.add("spec.onDenials.per", "%s is not a window; want %s to %s", in.Per.Duration, minDenialPer, maxDenialPer)
+	}
+	if in.Then != v1alpha1.ThenSuspend {
+		r.add("spec.onDenials.then", "%q is nothing that can be done; want suspend", in.Then)
+	}
+	return &Threshold{Count: in.Count, Per: in.Per.Duration}
+}
+
+// computeDigest is over canonical JSON: fields in order, groups sorted.
+func (a *Agent) computeDigest() string {
+	plain, err := json.Marshal(struct {
+		Form, SPIFFEID, SidecarID string
+		Owner                     []string
+		Environment               string
+	}{"exeat.dev/agent/1", a.SPIFFEID, a.SidecarID, slices.Sorted(slices.Values(a.OwnerGroups)), a.Environment})
+	if err != nil {
+		return "" // which no grant's digest equals
+	}
+	sum := sha256.Sum256(plain)
+	return hex.EncodeToString(sum[:])
 }
 
 // eligible checks what an agent may ask for and how its values are narrowed.

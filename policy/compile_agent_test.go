@@ -2,6 +2,9 @@ package policy
 
 import (
 	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/exeat-dev/exeat/api/v1alpha1"
 )
@@ -18,6 +21,27 @@ func spiffe(id, sidecar string) func(*v1alpha1.Set) {
 
 func narrow(i int, name string, values ...string) func(*v1alpha1.Set) {
 	return agent0(func(a *v1alpha1.AgentSpec) { a.Capabilities[i].Params = map[string][]string{name: values} })
+}
+
+func onDenials(count int, per time.Duration, then string) func(*v1alpha1.Set) {
+	return agent0(func(a *v1alpha1.AgentSpec) {
+		a.OnDenials = &v1alpha1.OnDenials{Count: count, Per: metav1.Duration{Duration: per}, Then: then}
+	})
+}
+
+func TestAThresholdIsCompiled(t *testing.T) {
+	t.Parallel()
+	set := fixtureSet(t)
+	onDenials(20, time.Minute, "suspend")(set)
+	cat, problems := Compile(set)
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	triage, _ := cat.Agent("triage")
+	browser, _ := cat.Agent("browser")
+	if triage.OnDenials == nil || *triage.OnDenials != (Threshold{20, time.Minute}) || browser.OnDenials != nil {
+		t.Errorf("%+v, %+v", triage.OnDenials, browser.OnDenials)
+	}
 }
 
 func TestBrokenAgents(t *testing.T) {
@@ -45,6 +69,12 @@ func TestBrokenAgents(t *testing.T) {
 		{"an empty owner", agent0(func(a *v1alpha1.AgentSpec) { a.Owner.Groups = []string{" "} }), "Agent triage: spec.owner.groups[0]", "is empty"},
 		{"an owner twice", agent0(func(a *v1alpha1.AgentSpec) { a.Owner.Groups = []string{"a", "a"} }), "Agent triage: spec.owner.groups[1]", "stands twice"},
 		{"an owner that does not print", agent0(func(a *v1alpha1.AgentSpec) { a.Owner.Groups = []string{"a\u202e"} }), "Agent triage: spec.owner.groups[0]", "does not print"},
+		{"no number of denials", onDenials(0, time.Minute, "suspend"), "Agent triage: spec.onDenials.count", "want 1 to"},
+		{"too many denials", onDenials(1e6, time.Minute, "suspend"), "Agent triage: spec.onDenials.count", "want 1 to"},
+		{"no window", onDenials(20, 0, "suspend"), "Agent triage: spec.onDenials.per", "want 1s to"},
+		{"too wide a window", onDenials(20, 48*time.Hour, "suspend"), "Agent triage: spec.onDenials.per", "want 1s to"},
+		{"nothing to be done", onDenials(20, time.Minute, ""), "Agent triage: spec.onDenials.then", "want suspend"},
+		{"another thing to be done", onDenials(20, time.Minute, "warn"), "Agent triage: spec.onDenials.then", "want suspend"},
 		{"an unknown binding", agent0(func(a *v1alpha1.AgentSpec) { a.TaskBinding = "never" }), "Agent triage: spec.taskBinding", "want required"},
 		{"a binding that does nothing yet", agent0(func(a *v1alpha1.AgentSpec) { a.TaskBinding = v1alpha1.TaskOptional }), "Agent triage: spec.taskBinding", "this version does not have; want required"},
 		{"an unknown capability", agent0(func(a *v1alpha1.AgentSpec) { a.Capabilities[1].Name = "x" }), caps + "[1].name", "no Capability"},

@@ -9,7 +9,8 @@ import "time"
 // unknown_task (also a task of another agent), grant_ended or grant_expired
 // for a task that is over, unknown_destination, then the grants. Among those
 // that are live and cover the call the narrowest is taken: by its rule (see
-// rule.width), then the one that ends first, then the lower ID.
+// rule.width), then a renewal before what it renews, then the one that ends
+// first, then the lower ID.
 //
 // With none, the reason is the closest: of a covering grant
 // credential_unavailable, approval_pending, uses_exhausted, grant_expired or grant_ended; then
@@ -17,8 +18,8 @@ import "time"
 // destination which the catalog no longer gives; else no_grant.
 func Decide(cat *Catalog, agent *Agent, view *TaskView, call *Call, now time.Time) Decision {
 	d := decide(cat, agent, view, call, now)
-	if d.Reason.Retry() == RetryRequestGrant && view.Task.Live(now) {
-		d.Next = cat.Suggest(agent, call)
+	if d.Reason.Retry() == RetryRequestGrant {
+		d.Next = cat.SuggestWithin(view, agent, call, now)
 	}
 	if d.Reason == ApprovalPending && d.Held != nil {
 		d.Next = Awaiting(&d.Held.Grant)
@@ -88,6 +89,10 @@ func narrower(h *Held, width uint32, than *Held, thanWidth uint32) bool {
 	switch {
 	case width != thanWidth:
 		return width < thanWidth
+	case h.Grant.Renews == than.Grant.ID || than.Grant.Renews == h.Grant.ID:
+		// What renews another is taken before it, so that a call that begins now
+		// is not cut by the old one's end.
+		return h.Grant.Renews == than.Grant.ID
 	case !h.Grant.Until.Equal(than.Grant.Until):
 		return h.Grant.Until.Before(than.Grant.Until)
 	default:
@@ -184,6 +189,9 @@ func standing(l *Life, now time.Time) Reason {
 	case l.State == Ended:
 		return GrantEnded
 	case l.ranOut(now):
+		if _, why := l.Ends(); why == EndFailed { // its heartbeat is lost
+			return GrantEnded
+		}
 		return GrantExpired
 	case l.State == Pending:
 		return ApprovalPending

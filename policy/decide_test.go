@@ -63,6 +63,8 @@ func TestDecide(t *testing.T) {
 		{"a task that expired", triage, view("triage", read()), get(ticketURL), t0.Add(time.Hour), GrantExpired, ""},
 		{"a task whose expiry is recorded", triage, life(view("triage", read()), Life{State: Ended, End: EndExpired}), get(ticketURL), t0, GrantExpired, ""},
 		{"a task that is paused", triage, life(view("triage", read()), Life{State: Paused, Until: late}), get(ticketURL), t0, GrantEnded, ""},
+		{"a task whose heartbeat is lost", triage, life(view("triage", read()), Life{State: Active, Until: late, BeatBy: t0}), get(ticketURL), t0, GrantEnded, ""},
+		{"a task whose heartbeat is yet to come", triage, life(view("triage", read()), Life{State: Active, Until: late, BeatBy: t0.Add(1)}), get(ticketURL), t0, Allowed, g1},
 		{"a task that has not begun", triage, life(view("triage", read()), Begin(t0, late)), get(ticketURL), t0, UnknownTask, ""},
 		{"a host outside the catalog", triage, view("triage", read()), get("https://evil.example/"), t0, UnknownDestination, ""},
 		{"another port of the host", triage, view("triage", read()), get("https://tickets.example.org:444/v1/tickets/OPS-42"), t0, UnknownDestination, ""},
@@ -117,6 +119,43 @@ func TestDecide(t *testing.T) {
 				t.Errorf("%+v", d)
 			}
 		})
+	}
+}
+
+// A renewal is taken before what it renews, in whichever order they are held.
+func TestARenewalIsTakenBeforeWhatItRenews(t *testing.T) {
+	t.Parallel()
+	cat := fixture(t)
+	triage, _ := cat.Agent("triage")
+	old := held(t, cat, g2, "triage", "read-ticket", ops42())
+	next := with(held(t, cat, g1, "triage", "read-ticket", ops42()), func(h *Held) { h.Grant.Renews, h.Grant.Until = g2, t0.Add(time.Hour) })
+	for _, v := range []*TaskView{view("triage", old, next), view("triage", next, old)} {
+		if d := Decide(cat, triage, v, call(t, "GET", ticketURL), t0); d.Held.Grant.ID != g1 {
+			t.Errorf("took %s", d.Held.Grant.ID)
+		}
+	}
+}
+
+// What a task cannot ask for is not suggested to it.
+func TestSuggestionsStayWithinTheTask(t *testing.T) {
+	t.Parallel()
+	cat := fixture(t)
+	triage, _ := cat.Agent("triage")
+	for _, tt := range []struct {
+		why    string
+		change func(*Task)
+		next   int
+	}{
+		{"any task", func(*Task) {}, 1},
+		{"one whose envelope has it", func(k *Task) { k.Envelope = []string{"read-ticket"} }, 1},
+		{"one whose envelope has it not", func(k *Task) { k.Envelope = []string{"read-file"} }, 0},
+		{"a paused one", func(k *Task) { k.State = Paused }, 0},
+	} {
+		v := view("triage")
+		tt.change(&v.Task)
+		if d := Decide(cat, triage, v, call(t, "GET", ticketURL), t0); d.Allowed() || len(d.Next) != tt.next {
+			t.Errorf("%s: %+v", tt.why, d)
+		}
 	}
 }
 

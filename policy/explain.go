@@ -73,7 +73,7 @@ func Explain(cat *Catalog, agent *Agent, view *TaskView, call *Call, now time.Ti
 			e.Reason = UnknownDestination
 		}
 	}
-	if e.Next == nil && e.Reason != Allowed {
+	if e.Next == nil && e.Reason != Allowed && view == nil {
 		e.Next = cat.Suggest(agent, call)
 	}
 	if view == nil || call == nil || !call.ok {

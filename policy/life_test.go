@@ -16,6 +16,7 @@ func TestTransition(t *testing.T) {
 		pending = Begin(t0, hour)
 		active  = Life{State: Active, Began: t0, Activated: t0, Until: hour}
 		paused  = Life{State: Paused, Began: t0, Activated: t0, Until: hour}
+		beating = Life{State: Active, Began: t0, Activated: t0, Until: hour, BeatBy: t0.Add(time.Minute)}
 		ended   = Life{State: Ended, Began: t0, EndedAt: t0, End: EndCompleted}
 	)
 	for _, tt := range []struct {
@@ -46,6 +47,16 @@ func TestTransition(t *testing.T) {
 		{why: "what is active is not activated again", from: active, event: Activate(later), now: t0, want: Active, err: ErrTransition},
 		{why: "what is active is not resumed", from: active, event: Event{Kind: EventResume}, now: t0, want: Active, err: ErrTransition},
 		{why: "a request is not paused", from: pending, event: Event{Kind: EventPause}, now: t0, want: Pending, err: ErrTransition},
+		{why: "a heartbeat keeps it", from: beating, event: Beat(t0.Add(2 * time.Minute)), now: t0.Add(30 * time.Second), want: Active},
+		{why: "one that is paused too", from: Life{State: Paused, Began: t0, Until: hour, BeatBy: hour}, event: Beat(hour.Add(-1)), now: t0, want: Paused},
+		{why: "but not until a time that has passed", from: beating, event: Beat(t0), now: t0, want: Active, err: ErrTransition},
+		{why: "nor once it is lost", from: beating, event: Beat(hour), now: t0.Add(time.Minute), want: Active, err: ErrTransition},
+		{why: "nor where none is expected", from: active, event: Beat(hour), now: t0, want: Active, err: ErrTransition},
+		{why: "nor a request", from: Life{State: Pending, Began: t0, Until: hour, BeatBy: hour}, event: Beat(hour), now: t0, want: Pending, err: ErrTransition},
+		{why: "what has ended takes none", from: ended, event: Beat(hour), now: t0, want: Ended, end: EndCompleted, at: t0, err: ErrEnded},
+		{why: "what lost its heartbeat failed then", from: beating, event: End(EndCompleted), now: later, want: Ended, end: EndFailed, at: t0.Add(time.Minute)},
+		{why: "its own time comes first if it is first", from: Life{State: Active, Began: t0, Until: hour, BeatBy: later}, event: End(EndRevoked), now: later, want: Ended, end: EndExpired, at: hour},
+		{why: "what lost its heartbeat is not paused", from: beating, event: Event{Kind: EventPause}, now: t0.Add(time.Minute), want: Active, err: ErrTransition},
 		{why: "no event changes nothing", from: active, event: Event{}, now: t0, want: Active, err: ErrTransition},
 		{why: "what never began cannot end", from: Life{}, event: End(EndRevoked), now: t0, want: StateNone, err: ErrTransition},
 		{why: "what never began cannot be activated", from: Life{}, event: Activate(hour), now: t0, want: StateNone, err: ErrTransition},
@@ -75,10 +86,13 @@ func TestNoHistoryLeavesAnEndedState(t *testing.T) {
 			return t0.Add(time.Duration(rapid.IntRange(-100, 100).Draw(t, "s")) * time.Second)
 		})
 		l := Begin(clock.Draw(t, "began"), clock.Draw(t, "until"))
+		if rapid.Bool().Draw(t, "heartbeat") {
+			l.BeatBy = clock.Draw(t, "beat by")
+		}
 		for range rapid.IntRange(1, 30).Draw(t, "events") {
 			now := clock.Draw(t, "now")
 			e := Event{
-				Kind:   EventKind(rapid.IntRange(0, int(EventEnd)+1).Draw(t, "kind")),
+				Kind:   EventKind(rapid.IntRange(0, int(EventBeat)+1).Draw(t, "kind")),
 				Until:  clock.Draw(t, "until"),
 				Reason: rapid.SampledFrom([]EndReason{EndCompleted, EndRevoked, EndExpired, "", "other"}).Draw(t, "reason"),
 			}
@@ -99,9 +113,22 @@ func checkStep(t *rapid.T, l, next Life, now time.Time, err error) {
 		t.Fatalf("ended as %+v", next)
 	case !l.Live(now) && next.Live(now) && l.Over(now):
 		t.Fatalf("came back: %+v to %+v at %v", l, next, now)
+	case next.State == Ended && l.State != Ended && l.ranOut(now) && next.End != endOf(l):
+		t.Fatalf("ran out as %s: %+v", next.End, l)
 	case next.State == Active && next.Activated.IsZero():
 		t.Fatalf("active without a time: %+v", next)
 	}
+}
+
+// endOf is why a life ends by itself, by the plainest means.
+func endOf(l Life) EndReason {
+	switch {
+	case !l.BeatBy.IsZero() && l.BeatBy.Before(l.Until):
+		return EndFailed
+	case l.State == Pending:
+		return EndRequestExpired
+	}
+	return EndExpired
 }
 
 func TestStates(t *testing.T) {

@@ -97,6 +97,18 @@ func (r Reason) Retry() Retry {
 	}
 }
 
+// ByAgent reports whether a denial for this reason is of the agent's own doing,
+// and so counts towards its suspension. What Exeat, a person or the state of the
+// system brings about does not.
+func (r Reason) ByAgent() bool {
+	switch r {
+	case NoGrant, UnknownDestination, CallNotGranted, QueryNotGranted, BodyNotGranted, GrantExpired, GrantEnded,
+		UsesExhausted, Replayed, RateLimited, PolicyDenied, MalformedCall:
+		return true
+	}
+	return false
+}
+
 // Status is the HTTP status (RFC 9110 section 15) of a denial for this reason.
 func (r Reason) Status() int {
 	switch r {

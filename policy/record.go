@@ -1,6 +1,10 @@
 package policy
 
-import "strings"
+import (
+	"slices"
+	"strings"
+	"time"
+)
 
 // TaskID is "t_" and a ULID; GrantID is "g_" and a ULID.
 type (
@@ -58,6 +62,15 @@ type Task struct {
 	Context map[string]string
 	// StartedBy is the identity that started the task.
 	StartedBy string
+	// AgentDigest is who the agent was when the task began; see Agent.Digest.
+	AgentDigest string
+	// Envelope names the capabilities that may be asked for within the task;
+	// empty when it was not narrowed.
+	Envelope []string
+	// Heartbeat is how often one is expected; zero when none is. See Life.BeatBy.
+	Heartbeat time.Duration
+	// PausedBy is who paused it, while it is paused.
+	PausedBy string
 	Life
 	// Credential is the password half of the task's proxy credential: 256
 	// random bits, base64url without padding. The user half is the task's ID.
@@ -82,6 +95,11 @@ type Grant struct {
 	Digest string
 	// Catalog is the revision under which it was decided.
 	Catalog string
+	// AgentDigest is who the agent was then; see Agent.Digest. The store fills
+	// it in, so that none can be without.
+	AgentDigest string
+	// Renews is the grant that this one succeeds; empty when it is none's.
+	Renews GrantID
 	// Approval is the request that people decide or decided on; empty when
 	// nobody was asked.
 	Approval ApprovalID
@@ -90,6 +108,11 @@ type Grant struct {
 	// Chain holds the grants that it descends from, the root first; empty for
 	// one that was not delegated. Each use is a use of all of them.
 	Chain []GrantID
+}
+
+// Permits reports whether the task's envelope has room for a capability.
+func (t *Task) Permits(capability string) bool {
+	return len(t.Envelope) == 0 || slices.Contains(t.Envelope, capability)
 }
 
 // Valid reports whether id is a prefix and a ULID, as Exeat makes them.

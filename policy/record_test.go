@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestSecretIsNeverShown(t *testing.T) {
@@ -69,6 +70,57 @@ func TestFloorOnlyRises(t *testing.T) {
 		if f.Raise(step.to); f.Revision() != step.want {
 			t.Errorf("at %d after %d", f.Revision(), step.to)
 		}
+	}
+}
+
+func TestAFloorSaysWhyItRose(t *testing.T) {
+	t.Parallel()
+	f, other := new(Floor), new(Floor)
+	h := &Held{MadeAt: 4, Floors: []*Floor{other, f}}
+	if _, ok := h.RaisedBy(); ok {
+		t.Error("a floor that never rose ended something")
+	}
+	f.RaiseFor(Cause{Revision: 5, Reason: EndAgentSuspended, By: "one", At: t0})
+	f.RaiseFor(Cause{Revision: 3, Reason: EndRevoked, By: "late"})
+	if c := f.Cause(); c.Reason != EndAgentSuspended || c.By != "one" || c.Revision != 5 {
+		t.Errorf("%+v", c)
+	}
+	other.RaiseFor(Cause{Revision: 9, Reason: EndRevoked, By: "two"})
+	if c, ok := h.RaisedBy(); !ok || c.By != "one" {
+		t.Errorf("the first that ended it: %+v", c)
+	}
+	f.Raise(12) // without a cause, or by a record that cannot be read
+	if c := f.Cause(); c.Reason != EndRevoked || c.Revision != 12 || c.By != "" {
+		t.Errorf("%+v", c)
+	}
+	other.RaiseFor(Cause{Revision: 20, Reason: "because"})
+	if c := other.Cause(); c.Reason != EndRevoked {
+		t.Errorf("%+v", c)
+	}
+}
+
+func TestWhatWasOpenAndUnderAScope(t *testing.T) {
+	t.Parallel()
+	g := Grant{Task: t1, Agent: "triage", Capability: "read", Owner: []string{"a", "b"}, Life: Life{State: Active, Activated: t0, Until: t0.Add(time.Hour)}}
+	h := &Held{Grant: g, MadeAt: 4, Floors: []*Floor{new(Floor)}}
+	for _, s := range append(ScopesOf(g), Scope{ScopeAgent, "x"}, Scope{ScopeOwner, "c"}, Scope{ScopeCapability, ""}, Scope{ScopeTask, "t_x"}, Scope{ScopeParent, "g_x"}, Scope{}) {
+		if got := h.Under(s); got != slices.Contains(ScopesOf(g), s) {
+			t.Errorf("under %v: %v", s, got)
+		}
+	}
+	if !h.Open(t0) || h.Open(t0.Add(time.Hour)) {
+		t.Error("an active grant is open until its end")
+	}
+	h.Floors[0].RaiseFor(Cause{Revision: 5, Reason: EndRevoked, At: t0.Add(time.Minute)})
+	if !h.Open(t0.Add(time.Minute)) || h.Open(t0.Add(time.Minute+1)) {
+		t.Error("a floor closes it when it rises")
+	}
+	h.Grant.Life, _ = Transition(g.Life, End(EndCompleted), t0.Add(time.Minute))
+	if !h.Open(t0.Add(time.Minute)) || h.Open(t0.Add(time.Minute+1)) {
+		t.Error("its end closes it")
+	}
+	if (&Held{Grant: Grant{Life: Begin(t0, t0.Add(time.Hour))}}).Open(t0) {
+		t.Error("a request is open")
 	}
 }
 

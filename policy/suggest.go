@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"time"
 )
 
 // maxNext bounds what a denial lists.
@@ -53,6 +54,15 @@ func (c *Catalog) Suggest(agent *Agent, call *Call) []Next {
 		next = append(next, Next{Action: ActionRequestGrant, Capability: s.capability, Params: s.values})
 	}
 	return next
+}
+
+// SuggestWithin is Suggest for a task: what its envelope leaves out is not
+// suggested, and nothing is to a task that can ask for nothing.
+func (c *Catalog) SuggestWithin(v *TaskView, agent *Agent, call *Call, now time.Time) []Next {
+	if v == nil || !v.Task.Live(now) {
+		return nil
+	}
+	return slices.DeleteFunc(c.Suggest(agent, call), func(n Next) bool { return !v.Task.Permits(n.Capability) })
 }
 
 // suggestion is one capability with the values that the call gives.

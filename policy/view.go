@@ -1,6 +1,18 @@
 package policy
 
-import "sync/atomic"
+import (
+	"slices"
+	"sync/atomic"
+	"time"
+)
+
+// String names the scope as kind/name, "all" for everything.
+func (s Scope) String() string {
+	if s.Kind == ScopeAll {
+		return string(ScopeAll)
+	}
+	return string(s.Kind) + "/" + s.Name
+}
 
 // Scope is what a floor ends at once: everything, an owner's, an agent's, a
 // capability's, a task's, or what descends from a parent grant.
@@ -31,9 +43,20 @@ func ScopesOf(g Grant) []Scope {
 	return s
 }
 
+// Cause says why, when and by whom a floor was raised.
+type Cause struct {
+	Revision int64 // to which it was raised
+	Reason   EndReason
+	By       string
+	At       time.Time // when it was accepted; zero when that is not known
+}
+
 // Floor holds the store revision below which everything in its scope has
 // ended. It only rises. The zero Floor has ended nothing.
-type Floor struct{ rev atomic.Int64 }
+type Floor struct {
+	rev   atomic.Int64
+	cause atomic.Pointer[Cause] // of the latest rise that said one
+}
 
 // Raise lifts the floor to rev; a lower one changes nothing.
 func (f *Floor) Raise(rev int64) {
@@ -43,6 +66,23 @@ func (f *Floor) Raise(rev int64) {
 			return
 		}
 	}
+}
+
+// RaiseFor lifts the floor for a cause. One goroutine calls it at a time.
+func (f *Floor) RaiseFor(c Cause) {
+	if c.Revision > f.Revision() {
+		f.cause.Store(&c)
+	}
+	f.Raise(c.Revision)
+}
+
+// Cause of where the floor is. A rise that gave none is a revocation.
+func (f *Floor) Cause() Cause {
+	rev := f.Revision()
+	if c := f.cause.Load(); c != nil && c.Revision >= rev && c.Reason.Valid() {
+		return *c
+	}
+	return Cause{Revision: rev, Reason: EndRevoked}
 }
 
 // Revision is where the floor is.
@@ -63,6 +103,9 @@ type Held struct {
 	// Resolved is the grant's capability with its parameters filled in, under
 	// the catalog in force; nil when that catalog no longer gives the same.
 	Resolved *Resolved
+	// Fallen is why Resolved is nil, where it is: EndPolicyChanged or
+	// EndContextChanged.
+	Fallen EndReason
 	// Credential is sealed; nil until it was minted.
 	Credential *SealedCredential
 	// Ground keeps what policies make of the grant; nil: nothing is kept.
@@ -89,6 +132,50 @@ func (h *Held) Raised() bool {
 		}
 	}
 	return false
+}
+
+// RaisedBy is why a floor has ended the grant: of several, the first that did.
+// ok is false when none has.
+func (h *Held) RaisedBy() (first Cause, ok bool) {
+	for _, f := range h.Floors {
+		if c := f.Cause(); c.Revision > h.MadeAt && (!ok || c.Revision < first.Revision) {
+			first, ok = c, true
+		}
+	}
+	return first, ok
+}
+
+// Under reports whether the grant is under a scope: as ScopesOf lists them,
+// without the list, for who looks at all grants.
+func (h *Held) Under(s Scope) bool {
+	g := &h.Grant
+	switch s.Kind {
+	case ScopeAll:
+		return true
+	case ScopeAgent:
+		return s.Name == g.Agent
+	case ScopeCapability:
+		return s.Name == g.Capability
+	case ScopeTask:
+		return s.Name == string(g.Task)
+	case ScopeOwner:
+		return slices.Contains(g.Owner, s.Name)
+	}
+	return slices.Contains(ScopesOf(*g), s)
+}
+
+// Open reports whether, at a moment, the grant was active: what it had ended by
+// then, by whatever reason but its own time, it is not.
+func (h *Held) Open(at time.Time) bool {
+	g := &h.Grant
+	switch {
+	case g.Activated.IsZero() || !at.Before(g.Until):
+		return false
+	case g.State == Ended:
+		return !g.EndedAt.Before(at)
+	}
+	c, raised := h.RaisedBy()
+	return !raised || !c.At.Before(at)
 }
 
 // TaskView is one task with its grants, immutable.

@@ -10,6 +10,10 @@ const (
 	ExtensionTask        = "exeat.task"
 	ExtensionAgent       = "exeat.agent"
 	ExtensionDestination = "exeat.destination" // the chain's destination, or one of the two below
+	// ExtensionCut is the store revision of the chain's last cut, in decimals. A
+	// replica that has not applied it may still know as active what was cut, and
+	// so allows nothing there.
+	ExtensionCut = "exeat.cut"
 
 	// DestinationNone is the default chain's: no destination is granted there.
 	DestinationNone = "-"

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"runtime/debug"
+	"strconv"
 	"time"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
@@ -185,12 +186,34 @@ func (s *Server) identify(c *check, extensions map[string]string) policy.Reason 
 	if name != agent.Name {
 		return policy.UnknownAgent
 	}
+	if reason := c.afterCut(extensions[policy.ExtensionCut]); reason != policy.Allowed {
+		return reason
+	}
 	view := s.index.Task(policy.TaskID(task))
 	// Another's task reads as none: nothing is told about others.
 	if view == nil || view.Task.Instance != c.instance || view.Task.Agent != agent.Name {
 		return policy.UnknownTask
 	}
 	c.view = view
+	if s.index.Suspended(agent.Name) != nil {
+		return policy.AgentSuspended
+	}
+	return policy.Allowed
+}
+
+// afterCut wants this replica to know what the chain was cut for: one that lags
+// behind could open a stream anew that was just closed.
+func (c *check) afterCut(text string) policy.Reason {
+	if text == "" {
+		return policy.Allowed // never cut
+	}
+	cut, err := strconv.ParseInt(text, 10, 64)
+	switch {
+	case err != nil:
+		return policy.MalformedCall
+	case cut > c.revision:
+		return policy.StateStale
+	}
 	return policy.Allowed
 }
 
@@ -310,6 +333,8 @@ func (s *Server) lastLook(ctx context.Context, c *check) policy.Reason {
 	view := s.index.Task(c.view.Task.ID)
 	held := heldIn(view, c.decision.Held.Grant.ID)
 	switch {
+	case s.index.Suspended(c.agent.Name) != nil:
+		return policy.AgentSuspended
 	case held == nil || held.Raised() || held.Grant.State != policy.Active:
 		return policy.GrantEnded
 	case held.Resolved == nil || held.Resolved.Digest != c.decision.Held.Resolved.Digest:
@@ -342,13 +367,16 @@ func heldIn(view *policy.TaskView, id policy.GrantID) *policy.Held {
 func (s *Server) deny(ctx context.Context, c *check, reason policy.Reason) (*authv3.CheckResponse, error) {
 	c.decision.Reason = reason
 	if c.decision.Next == nil && c.call.Host != "" && reason.Retry() == policy.RetryRequestGrant {
-		c.decision.Next = c.catalog.Suggest(c.agent, &c.call)
+		c.decision.Next = c.catalog.SuggestWithin(c.view, c.agent, &c.call, c.now)
 	}
 	err := s.audit.Decision(ctx, c.record())
 	if err != nil {
 		s.metrics.unrecorded.Inc()
 	}
 	s.metrics.decided(c, s.now())
+	if s.denials != nil && c.agent != nil {
+		s.denials.Denied(ctx, c.agent, reason)
+	}
 	if c.refused {
 		s.log.LogAttrs(ctx, slog.LevelWarn, "an agent called ext_authz itself",
 			slog.String("decision", c.id), slog.String("peer", string(c.instance)))

@@ -118,18 +118,20 @@ func denials() map[string]struct {
 	}
 	const other = "t_01JAAAAAAAAAAAAAAAAAAAAAAZ"
 	return map[string]row{
-		"no attributes":                      {req: &authv3.CheckRequest{}, want: policy.MalformedCall},
-		"no context extensions":              {req: extended(map[string]string{policy.ExtensionTask: "", policy.ExtensionAgent: "", policy.ExtensionDestination: ""}), want: policy.MalformedCall},
-		"no task in the context":             {req: extended(map[string]string{policy.ExtensionTask: ""}), want: policy.MalformedCall},
-		"no agent in the context":            {req: extended(map[string]string{policy.ExtensionAgent: ""}), want: policy.MalformedCall},
-		"no destination in the context":      {req: extended(map[string]string{policy.ExtensionDestination: ""}), want: policy.MalformedCall},
-		"a task that there is not":           {req: extended(map[string]string{policy.ExtensionTask: other}), want: policy.UnknownTask},
-		"another agent in the context":       {req: extended(map[string]string{policy.ExtensionAgent: "other"}), want: policy.UnknownAgent},
-		"another agent's sidecar":            {peer: sidecarElse, want: policy.UnknownAgent},
-		"another agent's sidecar, its name":  {peer: sidecarElse, req: extended(map[string]string{policy.ExtensionAgent: "other"}), want: policy.UnknownTask},
-		"another instance of the same agent": {peer: sidecarTwo, want: policy.UnknownTask},
-		"a sidecar of nobody":                {peer: "spiffe://example.org/sidecar/gone/one", want: policy.UnknownAgent},
-		"another trust domain's sidecar":     {peer: "spiffe://evil.example/sidecar/triage/one", want: policy.UnknownAgent},
+		"no attributes":                           {req: &authv3.CheckRequest{}, want: policy.MalformedCall},
+		"no context extensions":                   {req: extended(map[string]string{policy.ExtensionTask: "", policy.ExtensionAgent: "", policy.ExtensionDestination: ""}), want: policy.MalformedCall},
+		"no task in the context":                  {req: extended(map[string]string{policy.ExtensionTask: ""}), want: policy.MalformedCall},
+		"no agent in the context":                 {req: extended(map[string]string{policy.ExtensionAgent: ""}), want: policy.MalformedCall},
+		"no destination in the context":           {req: extended(map[string]string{policy.ExtensionDestination: ""}), want: policy.MalformedCall},
+		"a cut that this replica has not applied": {req: extended(map[string]string{policy.ExtensionCut: "12"}), want: policy.StateStale},
+		"a cut that is no revision":               {req: extended(map[string]string{policy.ExtensionCut: "x"}), want: policy.MalformedCall},
+		"a task that there is not":                {req: extended(map[string]string{policy.ExtensionTask: other}), want: policy.UnknownTask},
+		"another agent in the context":            {req: extended(map[string]string{policy.ExtensionAgent: "other"}), want: policy.UnknownAgent},
+		"another agent's sidecar":                 {peer: sidecarElse, want: policy.UnknownAgent},
+		"another agent's sidecar, its name":       {peer: sidecarElse, req: extended(map[string]string{policy.ExtensionAgent: "other"}), want: policy.UnknownTask},
+		"another instance of the same agent":      {peer: sidecarTwo, want: policy.UnknownTask},
+		"a sidecar of nobody":                     {peer: "spiffe://example.org/sidecar/gone/one", want: policy.UnknownAgent},
+		"another trust domain's sidecar":          {peer: "spiffe://evil.example/sidecar/triage/one", want: policy.UnknownAgent},
 		"a task whose agent is another": {change: func(w *world) {
 			v := *w.views[taskID]
 			v.Task.Agent = "other"
@@ -179,6 +181,7 @@ func denials() map[string]struct {
 		"no grant":                  {change: func(w *world) { w.views[taskID] = task() }, want: policy.NoGrant},
 		"a grant that has expired":  {change: func(w *world) { w.now = epoch.Add(5 * time.Minute) }, want: policy.GrantExpired},
 		"a grant that has ended":    {change: func(w *world) { w.change(func(h *policy.Held) { h.Grant.State = policy.Ended }) }, want: policy.GrantEnded},
+		"a suspended agent":         {change: func(w *world) { w.suspend() }, want: policy.AgentSuspended},
 		"a raised floor":            {change: func(w *world) { w.one().Floors[0].Raise(8) }, want: policy.GrantEnded},
 		"less than a millisecond left": {change: func(w *world) { w.now = epoch.Add(5*time.Minute - time.Microsecond) },
 			req: seenNow(), want: policy.GrantExpired},
@@ -295,15 +298,16 @@ func TestTheLastLook(t *testing.T) {
 		change func(*world)
 		want   policy.Reason
 	}{
-		"the grant expired":    {func(w *world) { w.now = epoch.Add(5 * time.Minute) }, policy.GrantExpired},
-		"the grant ended":      {func(w *world) { w.change(func(h *policy.Held) { h.Grant.State = policy.Ended }) }, policy.GrantEnded},
-		"the grant is gone":    {func(w *world) { w.views[taskID] = task() }, policy.GrantEnded},
-		"the task is gone":     {func(w *world) { w.views = nil }, policy.GrantEnded},
-		"a floor was raised":   {func(w *world) { w.one().Floors[0].Raise(8) }, policy.GrantEnded},
-		"it means another":     {func(w *world) { w.change(func(h *policy.Held) { h.Resolved = &policy.Resolved{} }) }, policy.GrantEnded},
-		"it means nothing":     {func(w *world) { w.change(func(h *policy.Held) { h.Resolved = nil }) }, policy.GrantEnded},
-		"the view became old":  {func(w *world) { w.stale = true }, policy.StateStale},
-		"the task's time over": {func(w *world) { v := *w.views[taskID]; v.Task.Until = epoch; w.views[taskID] = &v }, policy.GrantEnded},
+		"the grant expired":     {func(w *world) { w.now = epoch.Add(5 * time.Minute) }, policy.GrantExpired},
+		"the grant ended":       {func(w *world) { w.change(func(h *policy.Held) { h.Grant.State = policy.Ended }) }, policy.GrantEnded},
+		"the grant is gone":     {func(w *world) { w.views[taskID] = task() }, policy.GrantEnded},
+		"the task is gone":      {func(w *world) { w.views = nil }, policy.GrantEnded},
+		"the agent's suspended": {func(w *world) { w.suspend() }, policy.AgentSuspended},
+		"a floor was raised":    {func(w *world) { w.one().Floors[0].Raise(8) }, policy.GrantEnded},
+		"it means another":      {func(w *world) { w.change(func(h *policy.Held) { h.Resolved = &policy.Resolved{} }) }, policy.GrantEnded},
+		"it means nothing":      {func(w *world) { w.change(func(h *policy.Held) { h.Resolved = nil }) }, policy.GrantEnded},
+		"the view became old":   {func(w *world) { w.stale = true }, policy.StateStale},
+		"the task's time over":  {func(w *world) { v := *w.views[taskID]; v.Task.Until = epoch; w.views[taskID] = &v }, policy.GrantEnded},
 	} {
 		t.Run(says, func(t *testing.T) {
 			t.Parallel()
@@ -400,5 +404,17 @@ func TestOneCheckTooManyIsDeniedAtOnce(t *testing.T) {
 	}
 	if s.load.running.Load() != 0 {
 		t.Error("a check is still counted as running")
+	}
+}
+
+// A cut that this replica knows of is no reason to deny what was granted since.
+func TestACutThatIsAppliedDeniesNothing(t *testing.T) {
+	t.Parallel()
+	for _, cut := range []string{"0", "11"} { // the index is at 11
+		w := newWorld(t)
+		resp, err := w.server(t, sidecarOne).Check(t.Context(), extended(map[string]string{policy.ExtensionCut: cut}))
+		if err != nil || resp.GetStatus().GetCode() != 0 {
+			t.Errorf("after a cut at %s: %v, %v", cut, resp, err)
+		}
 	}
 }

@@ -122,6 +122,7 @@ type world struct {
 	mu        sync.Mutex
 	cat       *policy.Catalog
 	views     map[policy.TaskID]*policy.TaskView
+	suspended map[string]*policy.Suspension
 	now       time.Time
 	stale     bool
 	headers   []credential.Header
@@ -151,10 +152,15 @@ func (w *world) Fresh(context.Context) bool {
 	return !w.stale
 }
 
-func (w *world) Begin() store.Check                     { return store.Check{} }
-func (w *world) Catalog() *policy.Catalog               { return w.cat }
-func (w *world) Task(id policy.TaskID) *policy.TaskView { return w.views[id] }
-func (w *world) Revision() int64                        { return 11 }
+func (w *world) suspend() {
+	w.suspended = map[string]*policy.Suspension{"triage": {Agent: "triage"}}
+}
+
+func (w *world) Begin() store.Check                        { return store.Check{} }
+func (w *world) Catalog() *policy.Catalog                  { return w.cat }
+func (w *world) Task(id policy.TaskID) *policy.TaskView    { return w.views[id] }
+func (w *world) Suspended(agent string) *policy.Suspension { return w.suspended[agent] }
+func (w *world) Revision() int64                           { return 11 }
 
 func (w *world) Apply(context.Context, *policy.Held, *policy.Call) ([]credential.Header, error) {
 	if w.onApply != nil {

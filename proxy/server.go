@@ -42,6 +42,8 @@ type View interface {
 	Catalog() *policy.Catalog
 	Task(id policy.TaskID) *policy.TaskView
 	Revision() int64
+	// Suspended gives an agent's suspension, nil while it is not suspended.
+	Suspended(agent string) *policy.Suspension
 }
 
 // Credentials gives the headers that carry a grant's credential on one call.
@@ -66,6 +68,12 @@ type Recorder interface {
 	Outcome(ctx context.Context, o audit.Outcome)
 }
 
+// Denials counts the denied calls of agents.
+type Denials interface {
+	// Denied is told of each denial once it is on record. It may hold it back.
+	Denied(ctx context.Context, agent *policy.Agent, reason policy.Reason)
+}
+
 // Config of a Server. Index, Now, Credentials, Consumer and Audit are needed.
 type Config struct {
 	Index       Index
@@ -73,6 +81,8 @@ type Config struct {
 	Credentials Credentials
 	Consumer    Consumer
 	Audit       Recorder
+	// Denials may be nil: then nothing comes of them.
+	Denials Denials
 	// Touches is needed where a policy asks for a task's history: without it
 	// such calls are denied. Tallies tells what tasks have sent; may be nil.
 	Touches Touches
@@ -96,6 +106,7 @@ type Server struct {
 	credentials Credentials
 	consumer    Consumer
 	audit       Recorder
+	denials     Denials
 	touches     Touches
 	requester   Requester
 	tallies     Tallies
@@ -118,7 +129,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		index: cfg.Index, now: cfg.Now, credentials: cfg.Credentials, consumer: cfg.Consumer, audit: cfg.Audit,
+		index: cfg.Index, now: cfg.Now, credentials: cfg.Credentials, consumer: cfg.Consumer, audit: cfg.Audit, denials: cfg.Denials,
 		touches: cfg.Touches, requester: cfg.Requester, tallies: cfg.Tallies, metrics: m, log: cfg.Log, peer: identity.PeerID,
 		settling: make(chan struct{}, maxSettling),
 	}

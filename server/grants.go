@@ -29,7 +29,18 @@ type (
 		GrantPath
 		Wait Duration `query:"wait" doc:"How long to wait until it is ready or has ended; at most 1m."`
 	}
-	grantOutput   struct{ Body Grant }
+	grantOutput     struct{ Body Grant }
+	listGrantsInput struct {
+		Agent string `query:"agent" maxLength:"253" doc:"Only this agent's."`
+		Task  string `query:"task" maxLength:"64" doc:"Only this task's."`
+		Ended bool   `query:"ended" doc:"Those that ended too, as long as they are kept."`
+	}
+	listGrantsOutput struct {
+		Body struct {
+			Grants []Grant `json:"grants" doc:"The latest first."`
+			More   bool    `json:"more" doc:"There are others: at most 1000 are listed."`
+		}
+	}
 	endGrantInput struct {
 		GrantPath
 		Proof
@@ -37,6 +48,7 @@ type (
 	}
 	operatorGrantInput struct {
 		GrantPath
+		EnforceWait
 		Body *empty
 	}
 	endedGrantOutput struct{ Body EndedGrant }
@@ -50,6 +62,8 @@ func (b builder) grantRoutes() {
 	}, bodyRequired, b.requestGrant)
 	b.listRoute(b.table["POST /v1/grants"])
 	eitherForm(b.api, "/v1/grants")
+	serve(b, policy.VerbView, huma.Operation{OperationID: "listGrants", Method: http.MethodGet, Path: "/v1/grants", Tags: tag,
+		Summary: "List grants", Description: "Whether each is ready is not looked at: read it for that."}, bodyNone, b.listGrants)
 	serve(b, policy.VerbView, huma.Operation{OperationID: "getGrant", Method: http.MethodGet, Path: "/v1/grants/{id}", Tags: tag,
 		Summary: "Read a grant, or wait until it is ready"}, bodyNone, b.getGrant)
 	serve(b, verbOwn, huma.Operation{OperationID: "endGrant", Method: http.MethodPost, Path: "/v1/grants/{id}/end", Tags: tag,
@@ -71,13 +85,27 @@ func (b builder) requestResponses() map[string]*huma.Response {
 // requestGrant holds its answer back until the grant is ready, so that an
 // ordinary agent needs no second request.
 func (b builder) requestGrant(ctx context.Context, c grant.Caller, in *requestInput) (*requestOutput, error) {
-	st, err := b.grants.Request(ctx, c, in.Body.request(), waitOf(in.Wait.Duration, defaultWait))
+	return requestedOf(b.grants.Request(ctx, c, in.Body.request(), waitOf(in.Wait.Duration, defaultWait)))
+}
+
+// requestedOf says whether what was asked for is ready.
+func requestedOf(st grant.Status, err error) (*requestOutput, error) {
 	if err != nil {
 		return nil, err
 	}
 	out := &requestOutput{Status: http.StatusAccepted, Body: wireGrant(st)}
 	if st.Ready {
 		out.Status = http.StatusCreated
+	}
+	return out, nil
+}
+
+func (b builder) listGrants(_ context.Context, c grant.Caller, in *listGrantsInput) (*listGrantsOutput, error) {
+	list, more := b.grants.Grants(c, grant.GrantFilter{Agent: in.Agent, Task: policy.TaskID(in.Task), Ended: in.Ended})
+	out := &listGrantsOutput{}
+	out.Body.Grants, out.Body.More = []Grant{}, more
+	for _, g := range list {
+		out.Body.Grants = append(out.Body.Grants, wireGrant(grant.Status{Grant: g}))
 	}
 	return out, nil
 }
@@ -98,7 +126,7 @@ func (b builder) endGrant(ctx context.Context, c grant.Caller, in *endGrantInput
 }
 
 func (b builder) revokeGrant(ctx context.Context, c grant.Caller, in *operatorGrantInput) (*endedGrantOutput, error) {
-	return endedOf(b.grants.Revoke(ctx, c, policy.GrantID(in.ID)))
+	return endedOf(b.grants.Revoke(ctx, c, policy.GrantID(in.ID), in.enforce()))
 }
 
 // endedOf answers with both moments: accepted, which is certain, and enforced,

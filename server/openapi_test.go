@@ -49,7 +49,10 @@ func (w world) document(raw []byte) document {
 var routes = []string{
 	"post /v1/tasks", "get /v1/tasks", "get /v1/tasks/{id}", "post /v1/tasks/{id}/complete", "post /v1/tasks/{id}/fail",
 	"post /v1/tasks/{id}/revoke", "get /v1/tasks/{id}/receipt", "get /v1/tasks/{id}/denials",
-	"post /v1/grants", "get /v1/grants/{id}", "post /v1/grants/{id}/end", "post /v1/grants/{id}/revoke",
+	"post /v1/grants", "get /v1/grants", "get /v1/grants/{id}", "post /v1/grants/{id}/end", "post /v1/grants/{id}/revoke",
+	"post /v1/tasks/{id}/heartbeat", "post /v1/tasks/{id}/pause", "post /v1/tasks/{id}/resume", "post /v1/grants/{id}/renew",
+	"post /v1/agents/{name}/revoke", "post /v1/owners/{name}/revoke", "post /v1/capabilities/{name}/revoke", "post /v1/revoke-all",
+	"get /v1/agents", "get /v1/agents/{name}", "post /v1/agents/{name}/suspend", "post /v1/agents/{name}/resume", "get /v1/endings",
 	"get /v1/approvals", "get /v1/approvals/{id}", "post /v1/approvals/{id}/approve", "post /v1/approvals/{id}/refuse", "get /v1/issuers",
 	"get /v1/capabilities", "get /v1/sidecars", "post /v1/explain", "get /v1/decisions/{id}", "get /jwks", "get /.well-known/openid-configuration", "get /openapi.json",
 }

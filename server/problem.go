@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -76,10 +77,15 @@ var (
 	codeUnknownCaller    = code{"unknown_caller", http.StatusForbidden, "No agent belongs to this identity"}
 	codeNotLocalUser     = code{"not_local_operator", http.StatusForbidden, "Only who runs this process may use its socket"}
 	codeNotFound         = code{"not_found", http.StatusNotFound, "No such task or grant"}
+	codeUnknownName      = code{"not_found", http.StatusNotFound, "Nothing bears this name"}
 	codeTaskProof        = code{"task_credential_required", http.StatusForbidden, "The task's credential is needed"}
 	codeNotOperator      = code{"operator_required", http.StatusForbidden, "Only an operator may do this"}
 	codeVerb             = code{"verb_required", http.StatusForbidden, "The catalog lets you do no such thing"}
 	codeOperatorHasNone  = code{"sidecar_required", http.StatusForbidden, "Only a sidecar may do this for its agent"}
+	codePaused           = code{"paused", http.StatusConflict, "The task is paused"}
+	codePausedByOther    = code{"paused_by_other", http.StatusForbidden, "Somebody else paused the task"}
+	codeNoHeartbeat      = code{"no_heartbeat", http.StatusConflict, "The task has no heartbeat"}
+	codeSuspended        = code{"agent_suspended", http.StatusForbidden, "The agent is suspended"}
 	codeEnded            = code{"ended", http.StatusConflict, "It has ended"}
 	codeChanged          = code{"changed_meanwhile", http.StatusConflict, "It changed meanwhile"}
 	codeRevokedMeanwhile = code{"revoked_meanwhile", http.StatusConflict, "It was revoked meanwhile"}
@@ -126,6 +132,7 @@ func problemOf(err error) *Problem {
 	var p *Problem
 	var refused *policy.RequestError
 	var invalid *grant.InvalidError
+	var suspended *grant.SuspendedError
 	var vote *policy.VoteError
 	switch {
 	case errors.As(err, &vote):
@@ -134,6 +141,8 @@ func problemOf(err error) *Problem {
 		return p
 	case errors.As(err, &refused):
 		return refusal(refused)
+	case errors.As(err, &suspended):
+		return suspension(suspended)
 	case errors.As(err, &invalid):
 		return &Problem{Type: problemBase + codeInvalid.name, Title: codeInvalid.title, Status: codeInvalid.status,
 			Code: codeInvalid.name, Detail: invalid.Error(), Errors: []Fault{{Field: invalid.Field, Message: invalid.Message}}}
@@ -197,17 +206,39 @@ func refusal(e *policy.RequestError) *Problem {
 	return p
 }
 
+// suspension says who suspended the agent and what to do about it: not to try
+// again, but to ask.
+func suspension(e *grant.SuspendedError) *Problem {
+	detail := "Suspended"
+	if e.By != "" {
+		detail += " by " + e.By
+	}
+	if !e.At.IsZero() {
+		detail += " at " + e.At.UTC().Format(time.RFC3339)
+	}
+	if e.Why != "" {
+		detail += " (" + e.Why + ")"
+	}
+	return problem(codeSuspended, detail+". Nothing can be started until somebody who may resume the agent does: exeat agents resume "+e.Agent+".")
+}
+
 // sentinels pairs the errors below this package with their answers.
 var sentinels = [...]struct {
 	err    error
 	code   code
 	detail string
 }{
+	{grant.ErrUnknown, codeUnknownName, "No agent, owner or capability bears this name here; check how it is spelt."},
 	{grant.ErrNotFound, codeNotFound, "There is no such task, grant or request here, or it is not yours."},
 	{grant.ErrProof, codeTaskProof, "Send the task's credential in the header Exeat-Task-Credential, or call " + policy.HostAPI + " through the task's proxy."},
 	{grant.ErrOperator, codeNotOperator, "Ask an operator, or someone whom an Access of the catalog lets do it; an agent ends the grant or the task itself."},
 	{grant.ErrNoInstance, codeOperatorHasNone, "Tasks and grants belong to a sidecar: start it with exeat run, and call its EXEAT_URL."},
 	{grant.ErrEnded, codeEnded, "What ended does not come back; start a new task or ask for a new grant."},
+	{grant.ErrGrantEnded, codeEnded, "An ended grant cannot be renewed; ask for a new one."},
+	{grant.ErrPaused, codePaused, "Resume the task first, or ask whoever paused it to."},
+	{grant.ErrPausedByOther, codePausedByOther, "An agent resumes only what it paused itself; ask whoever paused the task, or someone who may resume it."},
+	{grant.ErrNoHeartbeat, codeNoHeartbeat, "The task was started without a heartbeat, and needs none."},
+	{store.ErrSuspended, codeSuspended, "It was suspended while it was being asked for; ask whoever may resume it."},
 	{grant.ErrTooMany, codeTooMany, "End what is no longer needed, then ask again."},
 	{grant.ErrRestarted, codeRestarted, "The catalog in force gives it another meaning, and approvals start over: look at it again, and approve what you then see."},
 	{grant.ErrNoCatalog, codeUnavailable, "No catalog is in force yet; try again in a moment."},

@@ -21,7 +21,9 @@ type route struct {
 	verb   policy.Verb // what people need to be allowed
 	public bool        // needs no caller
 	body   bodyRule
-	list   string // where a body is served that is a list; empty: nowhere
+	// anyName: a name in the path may hold whatever a path can escape.
+	anyName bool
+	list    string // where a body is served that is a list; empty: nowhere
 }
 
 // bodyRule says what a route takes as its body.
@@ -37,12 +39,19 @@ const (
 // match finds the route of a request, or nil. A path that is not in its
 // shortest form has none: nothing is redirected and nothing is guessed.
 func (r *router) match(req *http.Request) *route {
-	if req.URL.Path != path.Clean(req.URL.Path) || req.URL.RawPath != "" {
+	if p := req.URL.EscapedPath(); p != path.Clean(p) {
 		return nil
 	}
 	// The mux would redirect or answer by itself; only its pattern is used.
 	_, pattern := r.mux.Handler(req)
-	return r.table[pattern]
+	found := r.table[pattern]
+	if found == nil || found.anyName {
+		return found
+	}
+	if req.URL.Path != path.Clean(req.URL.Path) || req.URL.RawPath != "" {
+		return nil
+	}
+	return found
 }
 
 // refuse answers for a request without a route: other methods might have one.

@@ -36,6 +36,7 @@ func (s *Server) routes(local bool) *router {
 	b := builder{Server: s, router: r, api: humago.New(r.mux, apiConfig())}
 	b.taskRoutes()
 	b.grantRoutes()
+	b.endingRoutes()
 	b.catalogRoutes()
 	b.approvalRoutes()
 	b.explainRoutes()
@@ -126,7 +127,7 @@ const (
 func serve[I, O any](b builder, verb policy.Verb, op huma.Operation, body bodyRule, h handler[I, O]) {
 	r := &route{name: op.Method + " " + op.Path, verb: verb, public: verb == verbPublic, body: body}
 	b.table[r.name] = r
-	op.Security = securityOf(verb)
+	op.Security = append(op.Security, securityOf(verb)...)
 	op.Extensions = map[string]any{verbKey: string(verb)}
 	// checkBody has read the body already, and bounded its size and time.
 	op.MaxBodyBytes, op.BodyReadTimeout = maxBody+1, -1

@@ -23,9 +23,11 @@ type (
 	}
 	startTaskInput struct {
 		Body struct {
-			Type    string   `json:"type,omitempty" maxLength:"64" doc:"What kind of work it is, such as triage." example:"triage"`
-			Claimed Claimed  `json:"claimed,omitempty"`
-			Timeout Duration `json:"timeout,omitzero" doc:"When the task ends by itself; 1h when absent, at most 24h."`
+			Type      string   `json:"type,omitempty" maxLength:"64" doc:"What kind of work it is, such as triage." example:"triage"`
+			Claimed   Claimed  `json:"claimed,omitempty"`
+			Timeout   Duration `json:"timeout,omitzero" doc:"When the task ends by itself; 1h when absent, at most 24h."`
+			Heartbeat Duration `json:"heartbeat,omitzero" doc:"How often a heartbeat will come, between 5s and 1h. Without one for two intervals the task ends as failed. None is expected when absent."`
+			Envelope  []string `json:"envelope,omitempty" minItems:"1" maxItems:"64" nullable:"false" doc:"The only capabilities that may be asked for within the task; all that the agent is eligible for when absent."`
 		}
 	}
 	startTaskOutput struct{ Body StartedTask }
@@ -42,6 +44,7 @@ type (
 	}
 	operatorTaskInput struct {
 		TaskPath
+		EnforceWait
 		Body *empty
 	}
 	// empty is the body of a request that has nothing to say.
@@ -84,7 +87,7 @@ func (b builder) taskRoutes() {
 func (b builder) startTask(ctx context.Context, c grant.Caller, in *startTaskInput) (*startTaskOutput, error) {
 	t, err := b.grants.StartTask(ctx, c, grant.TaskRequest{
 		Type: in.Body.Type, Purpose: in.Body.Claimed.Purpose, Context: in.Body.Claimed.Context,
-		Timeout: in.Body.Timeout.Duration,
+		Timeout: in.Body.Timeout.Duration, Heartbeat: in.Body.Heartbeat.Duration, Envelope: in.Body.Envelope,
 	})
 	if err != nil {
 		return nil, err
@@ -122,7 +125,7 @@ func (b builder) endTask(why policy.EndReason) handler[endTaskInput, receiptOutp
 }
 
 func (b builder) revokeTask(ctx context.Context, c grant.Caller, in *operatorTaskInput) (*receiptOutput, error) {
-	return receiptOf(b.grants.RevokeTask(ctx, c, policy.TaskID(in.ID)))
+	return receiptOf(b.grants.RevokeTask(ctx, c, policy.TaskID(in.ID), in.enforce()))
 }
 
 // getReceipt is for whoever lost the answer to an ending.

@@ -17,18 +17,22 @@ type Claimed struct {
 
 // Task is a unit of work that grants are bound to.
 type Task struct {
-	ID        string    `json:"id" example:"t_01J8Z0000000000000000000000"`
-	Agent     string    `json:"agent"`
-	Instance  string    `json:"instance" doc:"SPIFFE ID of the sidecar that it was started on and belongs to."`
-	Type      string    `json:"type"`
-	Claimed   Claimed   `json:"claimed"`
-	StartedBy string    `json:"startedBy"`
-	State     string    `json:"state" enum:"pending,active,paused,ended"`
-	StartedAt time.Time `json:"startedAt"`
-	Until     time.Time `json:"until" doc:"When it ends by itself."`
-	EndedAt   time.Time `json:"endedAt,omitzero"`
-	EndReason string    `json:"endReason,omitempty"`
-	Grants    []Grant   `json:"grants,omitempty" doc:"Present when one task is read."`
+	ID          string    `json:"id" example:"t_01J8Z0000000000000000000000"`
+	Agent       string    `json:"agent"`
+	Instance    string    `json:"instance" doc:"SPIFFE ID of the sidecar that it was started on and belongs to."`
+	Type        string    `json:"type"`
+	Claimed     Claimed   `json:"claimed"`
+	StartedBy   string    `json:"startedBy"`
+	State       string    `json:"state" enum:"pending,active,paused,ended"`
+	StartedAt   time.Time `json:"startedAt"`
+	Until       time.Time `json:"until" doc:"When it ends by itself."`
+	EndedAt     time.Time `json:"endedAt,omitzero"`
+	EndReason   string    `json:"endReason,omitempty"`
+	Heartbeat   Duration  `json:"heartbeat,omitzero" doc:"How often a heartbeat is expected, if one is."`
+	HeartbeatBy time.Time `json:"heartbeatBy,omitzero" doc:"When the task is given up for lost unless a heartbeat comes before."`
+	Envelope    []string  `json:"envelope,omitempty" doc:"The only capabilities that may be asked for within it."`
+	PausedBy    string    `json:"pausedBy,omitempty" doc:"Who paused it, while it is paused."`
+	Grants      []Grant   `json:"grants,omitempty" doc:"Present when one task is read."`
 }
 
 // StartedTask is a task with its credential, which is shown this once.
@@ -59,11 +63,13 @@ type Grant struct {
 	MaxUses     int64             `json:"maxUses,omitempty" doc:"How many calls it authorises at most; absent: any number."`
 	Used        int64             `json:"used,omitempty" doc:"How many it has authorised, if its use is limited."`
 	Catalog     string            `json:"catalog" doc:"The catalog's revision that it was decided under."`
+	Renews      string            `json:"renews,omitempty" doc:"The grant that this one succeeds."`
 }
 
 // Ending says how far an ending is.
 type Ending struct {
 	AcceptedAt time.Time `json:"acceptedAt" doc:"When it became durable: from then on nothing brings it back."`
+	Revision   int64     `json:"revision,omitempty" doc:"The store's revision from which on it holds; /v1/endings takes it."`
 	Enforced   bool      `json:"enforced" doc:"No replica allows a call any more, no older check still runs, and the streams are closed."`
 	EnforcedAt time.Time `json:"enforcedAt,omitzero"`
 	BoundAt    time.Time `json:"boundAt,omitzero" doc:"When it is not confirmed: the moment at which the last open stream ends by itself."`
@@ -172,6 +178,7 @@ func wireTask(t policy.Task) Task {
 		ID: string(t.ID), Agent: t.Agent, Instance: string(t.Instance), Type: t.Type,
 		Claimed: Claimed{Purpose: t.Purpose, Context: t.Context}, StartedBy: t.StartedBy,
 		State: t.State.String(), StartedAt: t.Began.UTC(), Until: t.Until.UTC(), EndedAt: utc(t.EndedAt), EndReason: string(t.End),
+		Heartbeat: Duration{t.Heartbeat}, HeartbeatBy: utc(t.BeatBy), Envelope: t.Envelope, PausedBy: t.PausedBy,
 	}
 }
 
@@ -186,14 +193,14 @@ func wireGrant(s grant.Status) Grant {
 		ID: string(g.ID), Task: string(g.Task), Agent: g.Agent, Instance: string(g.Instance),
 		Capability: g.Capability, Params: g.Params, Destination: g.Destination, State: g.State.String(),
 		Ready: s.Ready, Waiting: string(s.Waiting), Detail: s.Why, RequestedAt: g.Began.UTC(), Until: g.Until.UTC(),
-		EndedAt: utc(g.EndedAt), EndReason: string(g.End), Catalog: g.Catalog,
+		EndedAt: utc(g.EndedAt), EndReason: string(g.End), Catalog: g.Catalog, Renews: string(g.Renews),
 		MaxUses: g.MaxUses, Used: s.Used,
 	}
 }
 
 func wireEnding(e grant.Ending) Ending {
 	return Ending{
-		AcceptedAt: e.Accepted.UTC(), Enforced: !e.Enforced.IsZero(), EnforcedAt: utc(e.Enforced),
+		AcceptedAt: e.Accepted.UTC(), Revision: e.Revision, Enforced: !e.Enforced.IsZero(), EnforcedAt: utc(e.Enforced),
 		BoundAt: utc(e.Bound), Waiting: string(e.Waiting),
 	}
 }

@@ -62,7 +62,7 @@ func intern(s string) string { return unique.Make(s).Value() }
 func lifeRecord(l policy.Life) *record.Life {
 	return &record.Life{
 		State: record.State(l.State), Began: nanos(l.Began), Activated: nanos(l.Activated),
-		Until: nanos(l.Until), EndedAt: nanos(l.EndedAt), End: string(l.End),
+		Until: nanos(l.Until), EndedAt: nanos(l.EndedAt), End: string(l.End), BeatBy: nanos(l.BeatBy),
 	}
 }
 
@@ -70,7 +70,7 @@ func lifeRecord(l policy.Life) *record.Life {
 func lifeOf(r *record.Life) policy.Life {
 	l := policy.Life{
 		Began: fromNanos(r.GetBegan()), Activated: fromNanos(r.GetActivated()),
-		Until: fromNanos(r.GetUntil()), EndedAt: fromNanos(r.GetEndedAt()), End: policy.EndReason(intern(r.GetEnd())),
+		Until: fromNanos(r.GetUntil()), BeatBy: fromNanos(r.GetBeatBy()), EndedAt: fromNanos(r.GetEndedAt()), End: policy.EndReason(intern(r.GetEnd())),
 	}
 	if _, known := record.State_name[int32(r.GetState())]; known {
 		l.State = policy.State(r.GetState())
@@ -82,7 +82,8 @@ func encodeTask(t policy.Task) []byte {
 	return encode(&record.Task{
 		Version: version, Id: string(t.ID), Agent: t.Agent, Instance: string(t.Instance), Type: t.Type,
 		Purpose: t.Purpose, Context: t.Context, StartedBy: t.StartedBy, Life: lifeRecord(t.Life),
-		Credential: t.Credential.Expose(),
+		Credential: t.Credential.Expose(), Heartbeat: int64(t.Heartbeat), Envelope: t.Envelope, PausedBy: t.PausedBy,
+		AgentDigest: t.AgentDigest,
 	})
 }
 
@@ -98,6 +99,10 @@ func decodeTask(id policy.TaskID, b []byte) (policy.Task, error) {
 	t := policy.Task{
 		ID: id, Agent: intern(r.GetAgent()), Instance: policy.Instance(intern(r.GetInstance())), Type: intern(r.GetType()),
 		Purpose: r.GetPurpose(), Context: r.GetContext(), StartedBy: intern(r.GetStartedBy()), Life: lifeOf(r.GetLife()),
+		Heartbeat: time.Duration(r.GetHeartbeat()), PausedBy: r.GetPausedBy(), AgentDigest: intern(r.GetAgentDigest()),
+	}
+	for _, c := range r.GetEnvelope() {
+		t.Envelope = append(t.Envelope, intern(c))
 	}
 	if c := r.GetCredential(); c != "" {
 		t.Credential = policy.NewSecret(c)
@@ -109,7 +114,7 @@ func encodeGrant(g policy.Grant) []byte {
 	return encode(&record.Grant{
 		Version: version, Id: string(g.ID), Task: string(g.Task), Agent: g.Agent, Owner: g.Owner,
 		Instance: string(g.Instance), Capability: g.Capability, Params: g.Params, Destination: g.Destination,
-		Life: lifeRecord(g.Life), Digest: g.Digest, Catalog: g.Catalog,
+		Life: lifeRecord(g.Life), Digest: g.Digest, Catalog: g.Catalog, Renews: string(g.Renews), AgentDigest: g.AgentDigest,
 		Approval: string(g.Approval), MaxUses: g.MaxUses, Chain: texts(g.Chain),
 	})
 }
@@ -127,6 +132,7 @@ func decodeGrant(task policy.TaskID, id policy.GrantID, b []byte) (policy.Grant,
 		ID: id, Task: task, Agent: intern(r.GetAgent()), Instance: policy.Instance(intern(r.GetInstance())),
 		Capability: intern(r.GetCapability()), Params: r.GetParams(), Destination: intern(r.GetDestination()),
 		Life: lifeOf(r.GetLife()), Digest: r.GetDigest(), Catalog: intern(r.GetCatalog()),
+		Renews: policy.GrantID(r.GetRenews()), AgentDigest: intern(r.GetAgentDigest()),
 		Approval: policy.ApprovalID(r.GetApproval()), MaxUses: r.GetMaxUses(),
 	}
 	for _, id := range r.GetChain() {
@@ -191,6 +197,24 @@ func decodeCall(b []byte) (use string, at time.Time) {
 
 func encodeMark(at time.Time) []byte { return encode(&record.Mark{Version: version, Time: nanos(at)}) }
 
+// encodeFloor writes why a floor is raised.
+func encodeFloor(c policy.Cause) []byte {
+	return encode(&record.Mark{Version: version, Time: nanos(c.At), By: c.By, Reason: string(c.Reason)})
+}
+
+// causeOf reads why a floor was raised; one that does not say was a revocation.
+func causeOf(rev int64, b []byte) policy.Cause {
+	r := new(record.Mark)
+	if decode(b, r) != nil {
+		r = new(record.Mark)
+	}
+	c := policy.Cause{Revision: rev, Reason: policy.EndReason(intern(r.GetReason())), By: r.GetBy(), At: fromNanos(r.GetTime())}
+	if !c.Reason.Valid() {
+		c.Reason = policy.EndRevoked
+	}
+	return c
+}
+
 // texts gives IDs as records hold them.
 func texts[T ~string](list []T) []string {
 	if list == nil {
@@ -207,6 +231,6 @@ func texts[T ~string](list []T) []string {
 // where it is in its life, or takes uses away.
 func sameGrant(a, b policy.Grant) bool {
 	return a.ID == b.ID && a.Task == b.Task && a.Agent == b.Agent && a.Instance == b.Instance &&
-		a.Capability == b.Capability && a.Destination == b.Destination && a.Approval == b.Approval && maps.Equal(a.Params, b.Params) &&
+		a.Capability == b.Capability && a.Destination == b.Destination && a.Approval == b.Approval && a.Renews == b.Renews && maps.Equal(a.Params, b.Params) &&
 		slices.Equal(a.Chain, b.Chain) && (a.MaxUses == b.MaxUses || b.MaxUses > 0 && (a.MaxUses == 0 || b.MaxUses < a.MaxUses))
 }

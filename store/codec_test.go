@@ -22,7 +22,7 @@ func drawLife(t *rapid.T) policy.Life {
 	return policy.Life{
 		State: policy.State(rapid.IntRange(0, 4).Draw(t, "state")), Began: drawTime(t, "began"),
 		Activated: drawTime(t, "activated"), Until: drawTime(t, "until"), EndedAt: drawTime(t, "ended"),
-		End: policy.EndReason(anyName.Draw(t, "end")),
+		End: policy.EndReason(anyName.Draw(t, "end")), BeatBy: drawTime(t, "beat by"),
 	}
 }
 
@@ -41,6 +41,10 @@ func TestRecordsReadAsTheyWereWritten(t *testing.T) {
 			ID: policy.TaskID(anyName.Draw(t, "id")), Agent: anyName.Draw(t, "agent"), Instance: policy.Instance(anyName.Draw(t, "instance")),
 			Type: anyName.Draw(t, "type"), Purpose: anyName.Draw(t, "purpose"), Context: drawMap(t, "context"),
 			StartedBy: anyName.Draw(t, "by"), Life: drawLife(t), Credential: policy.NewSecret(anyName.Draw(t, "secret")),
+			Heartbeat: time.Duration(rapid.Int64().Draw(t, "heartbeat")), PausedBy: anyName.Draw(t, "paused by"), AgentDigest: anyName.Draw(t, "agent digest"),
+		}
+		if envelope := rapid.SliceOfN(anyName, 0, 3).Draw(t, "envelope"); len(envelope) > 0 {
+			task.Envelope = envelope
 		}
 		got, err := decodeTask(task.ID, encodeTask(task))
 		if got.Credential.Expose() != task.Credential.Expose() {
@@ -54,6 +58,7 @@ func TestRecordsReadAsTheyWereWritten(t *testing.T) {
 			ID: policy.GrantID(anyName.Draw(t, "grant")), Task: task.ID, Agent: task.Agent, Instance: task.Instance,
 			Capability: anyName.Draw(t, "capability"), Params: drawMap(t, "params"), Destination: anyName.Draw(t, "destination"),
 			Life: drawLife(t), Digest: anyName.Draw(t, "digest"), Catalog: anyName.Draw(t, "catalog"),
+			Renews: policy.GrantID(anyName.Draw(t, "renews")), AgentDigest: anyName.Draw(t, "agent digest"),
 		}
 		if owners := rapid.SliceOfN(anyName, 0, 3).Draw(t, "owner"); len(owners) > 0 {
 			g.Owner = owners

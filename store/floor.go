@@ -26,6 +26,23 @@ func (f *floors) of(s policy.Scope) *policy.Floor {
 	return floor
 }
 
+// each visits the floors that were raised.
+func (f *floors) each(fn func(policy.Scope, policy.Cause) bool) {
+	f.mu.Lock()
+	raised := make(map[policy.Scope]policy.Cause)
+	for s, floor := range f.by {
+		if floor.Revision() > 0 {
+			raised[s] = floor.Cause()
+		}
+	}
+	f.mu.Unlock()
+	for s, c := range raised {
+		if !fn(s, c) {
+			return
+		}
+	}
+}
+
 // over lists the floors of every scope that a grant is under.
 func (f *floors) over(g policy.Grant) []*policy.Floor {
 	scopes := policy.ScopesOf(g)

@@ -20,11 +20,12 @@ const MaxGrants = 32
 var ErrBatch = fmt.Errorf("want 1 to %d grants of one task, one agent and one catalog", MaxGrants)
 
 // CreateGrants writes grants in one transaction that compares: the task is
-// active and unchanged, the catalog in force is the grants', and no floor of theirs rose
-// above index revision `seen`.
+// active and unchanged, the catalog in force is the grants', the agent is not suspended, what
+// they renew is active and unchanged, and no floor of theirs rose above index revision `seen`.
+// Who the agent is, is written down with each.
 //
-// Errors: ErrNotFound (no task), ErrConflict (task not active, another catalog,
-// a grant is there already), ErrFloor, ErrFull, ErrBatch.
+// Errors: ErrNotFound (no task, or nothing to renew), ErrConflict (task or renewed grant not
+// active, another catalog, a grant is there already), ErrFloor, ErrSuspended, ErrFull, ErrBatch.
 func (s *Store) CreateGrants(ctx context.Context, seen int64, gs ...policy.Grant) (int64, error) {
 	return s.createGrants(ctx, "create grants", seen, nil, gs)
 }
@@ -47,15 +48,26 @@ func (s *Store) createGrants(ctx context.Context, op string, seen int64, more []
 		if !t.Live(s.Now()) || !owns(t, gs[0]) || cat.compiled == nil || cat.compiled.Revision() != gs[0].Catalog {
 			return 0, fmt.Errorf("%s: %w", op, ErrConflict)
 		}
-		cmps := append(floorsAt(seen, scopes), unchanged(kv), clientv3.Compare(clientv3.ModRevision(keyCatalog), "=", cat.rev))
+		agent, ok := cat.compiled.Agent(t.Agent)
+		if !ok {
+			return 0, fmt.Errorf("%s: the catalog has no such agent: %w", op, ErrConflict)
+		}
+		cmps := append(floorsAt(seen, scopes), unchanged(kv), absent(keyAgent(t.Agent)),
+			clientv3.Compare(clientv3.ModRevision(keyCatalog), "=", cat.rev))
+		renewed, err := s.renewable(ctx, op, gs)
+		if err != nil {
+			return 0, err
+		}
+		cmps = append(cmps, renewed...)
 		puts := slices.Clone(more)
 		for _, g := range gs {
+			g.AgentDigest = agent.Digest()
 			key := keyGrant(g.Task, g.ID)
 			cmps = append(cmps, absent(key))
 			puts = append(puts, clientv3.OpPut(key, string(encodeGrant(g))))
 		}
-		ok, rev, err := s.commit(ctx, op, cmps, puts...)
-		if err != nil || ok {
+		done, rev, err := s.commit(ctx, op, cmps, puts...)
+		if err != nil || done {
 			return rev, err
 		}
 		if err := s.whyNotCreated(ctx, op, seen, scopes, kv); err != nil {
@@ -67,6 +79,13 @@ func (s *Store) createGrants(ctx context.Context, op string, seen int64, more []
 // whyNotCreated explains a failed transaction; nil when the task changed
 // meanwhile and another try may do.
 func (s *Store) whyNotCreated(ctx context.Context, op string, seen int64, scopes []policy.Scope, task *mvccpb.KeyValue) error {
+	for _, sc := range scopes {
+		if sc.Kind == policy.ScopeAgent {
+			if err := s.suspendedNow(ctx, op, sc.Name); err != nil {
+				return err
+			}
+		}
+	}
 	raised, err := s.raisedAfter(ctx, op, seen, scopes)
 	if err != nil {
 		return err
@@ -173,12 +192,45 @@ func (s *Store) changeGrant(ctx context.Context, op string, k keptGrant, next po
 		// Without a task there is nothing to be cut but the room, which is
 		// gone, and nothing would remove the key.
 		cmps = append(cmps, clientv3.Compare(clientv3.CreateRevision(string(k.tkv.Key)), "=", k.tkv.CreateRevision))
+		if s.raised(k) {
+			break // the floor has cut it; a key of its own would cut once more what began since
+		}
 		puts = append(puts, clientv3.OpPut(keyCut(next.Task, next.Destination), string(encodeMark(s.Now()))))
 	}
 	deletes := []clientv3.Op{
 		clientv3.OpDelete(string(k.kv.Key)), clientv3.OpDelete(keyCredential(next.Task, next.ID)),
 	}
 	return s.putOrEnd(ctx, op, next.State == policy.Ended, cmps, puts, deletes)
+}
+
+// raised reports whether a floor that this process knows of has ended the grant.
+func (s *Store) raised(k keptGrant) bool {
+	for _, sc := range policy.ScopesOf(k.grant) {
+		if s.index.Floor(sc).Revision() > k.kv.CreateRevision {
+			return true
+		}
+	}
+	return false
+}
+
+// renewable gives the comparisons under which what is renewed still is active:
+// whoever revokes a grant must not find that it was renewed at the same moment.
+func (s *Store) renewable(ctx context.Context, op string, gs []policy.Grant) ([]clientv3.Cmp, error) {
+	var cmps []clientv3.Cmp
+	for _, g := range gs {
+		if g.Renews == "" {
+			continue
+		}
+		k, err := s.readKept(ctx, op, g.Task, g.Renews)
+		if err != nil {
+			return nil, err
+		}
+		if !k.grant.Live(s.Now()) {
+			return nil, fmt.Errorf("%s: what is to be renewed is not active: %w", op, ErrConflict)
+		}
+		cmps = append(cmps, unchanged(k.kv))
+	}
+	return cmps, nil
 }
 
 // activeStill gives the comparisons under which a grant may become or stay

@@ -83,6 +83,22 @@ func (x *Index) EachTask(fn func(*policy.TaskView) bool) {
 	}
 }
 
+// AwaitRevision returns once the index shows a revision at which something was
+// written below the followed prefix, or with ctx's error.
+func (x *Index) AwaitRevision(ctx context.Context, rev int64) error {
+	sub := x.Subscribe()
+	defer sub.Close()
+	for x.Revision() < rev {
+		if _, err := sub.Next(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// EachFloor visits the floors that were raised, with why they last were.
+func (x *Index) EachFloor(fn func(policy.Scope, policy.Cause) bool) { x.state.Load().floors.each(fn) }
+
 // Floor of a scope, never nil; shared with every Held under it.
 func (x *Index) Floor(s policy.Scope) *policy.Floor { return x.state.Load().floors.of(s) }
 

@@ -30,6 +30,7 @@ const (
 	prefixUse        = prefixState + "use/"
 	prefixFloor      = prefixState + "floor/"
 	prefixBeat       = prefixState + "beat/"
+	prefixAgent      = prefixState + "agent/"
 )
 
 // join puts names below a prefix. They are escaped, so that no name can reach
@@ -74,6 +75,7 @@ func keyFloor(s policy.Scope) string              { return join(prefixFloor, str
 func keyBeat(replica string) string               { return join(prefixBeat, replica) }
 func keyReplica(role, replica string) string      { return join(prefixReplica, role, replica) }
 func keyInstance(i policy.Instance) string        { return join(prefixInstance, string(i)) }
+func keyAgent(name string) string                 { return join(prefixAgent, name) }
 func keyCredential(t policy.TaskID, g policy.GrantID) string {
 	return join(prefixCredential, string(t), string(g))
 }

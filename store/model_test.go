@@ -19,6 +19,8 @@ type model struct {
 	tasks  map[policy.TaskID]policy.State
 	grants map[policy.GrantID]*modelGrant
 	floors map[policy.Scope]int64
+	// suspended: the fixtures' agent is.
+	suspended bool
 }
 
 type modelGrant struct {
@@ -54,6 +56,7 @@ func TestRandomHistoriesShowWhatTheModelHolds(t *testing.T) {
 		h := &history{stores: stores, m: &model{
 			tasks: make(map[policy.TaskID]policy.State), grants: make(map[policy.GrantID]*modelGrant), floors: make(map[policy.Scope]int64),
 		}}
+		h.resumeAgent(t, rt, stores[0]) // the last history may have left it suspended
 		for range rapid.IntRange(1, 12).Draw(rt, "steps") {
 			h.step(t, rt)
 		}
@@ -67,7 +70,7 @@ func TestRandomHistoriesShowWhatTheModelHolds(t *testing.T) {
 func (h *history) step(t *testing.T, rt *rapid.T) {
 	s := h.stores[rapid.IntRange(0, 1).Draw(rt, "replica")]
 	task, grant := drawKey(rt, "task", h.m.tasks), drawKey(rt, "grant", h.m.grants)
-	op := rapid.SampledFrom([]string{"task", "grant", "grant", "end grant", "end task", "drop task", "floor"}).Draw(rt, "op")
+	op := rapid.SampledFrom([]string{"task", "grant", "grant", "end grant", "end task", "drop task", "floor", "pause", "resume", "suspend", "resume agent"}).Draw(rt, "op")
 	switch {
 	case op == "task" || task == "":
 		h.createTask(t, rt, s)
@@ -81,6 +84,20 @@ func (h *history) step(t *testing.T, rt *rapid.T) {
 		h.m.tasks[task] = policy.Ended
 	case op == "drop task":
 		h.dropTask(t, rt, s, task)
+	case op == "pause":
+		h.pause(t, rt, s, task)
+	case op == "resume":
+		_, rev, err := s.ChangeTask(t.Context(), task, on(s, policy.EventResume))
+		h.did(rt, rev, err, policy.ErrEnded, policy.ErrTransition)
+		if err == nil {
+			h.m.tasks[task] = policy.Active
+		}
+	case op == "suspend":
+		_, rev, err := s.Suspend(t.Context(), policy.Suspension{Agent: storetest.Agent, By: "test"})
+		h.did(rt, rev, err)
+		h.m.suspended, h.m.floors[policy.Scope{Kind: policy.ScopeAgent, Name: storetest.Agent}] = true, rev
+	case op == "resume agent":
+		h.resumeAgent(t, rt, s)
 	default:
 		scope := rapid.SampledFrom([]policy.Scope{
 			{Kind: policy.ScopeAll}, {Kind: policy.ScopeTask, Name: string(task)}, {Kind: policy.ScopeCapability, Name: storetest.ReadTicket},
@@ -104,10 +121,40 @@ func (h *history) did(rt *rapid.T, rev int64, err error, may ...error) {
 	h.last = max(h.last, rev)
 }
 
+// on is the change by an event.
+func on(s *store.Store, kind policy.EventKind) func(policy.Task) (policy.Task, error) {
+	return func(t policy.Task) (policy.Task, error) {
+		l, err := policy.Transition(t.Life, policy.Event{Kind: kind}, s.Now())
+		t.Life = l
+		return t, err
+	}
+}
+
+func (h *history) pause(t *testing.T, rt *rapid.T, s *store.Store, task policy.TaskID) {
+	_, rev, err := s.ChangeTask(t.Context(), task, on(s, policy.EventPause))
+	h.did(rt, rev, err, policy.ErrEnded, policy.ErrTransition)
+	if err == nil {
+		h.m.tasks[task] = policy.Paused
+		h.m.floors[policy.Scope{Kind: policy.ScopeTask, Name: string(task)}] = rev
+	}
+}
+
+func (h *history) resumeAgent(t *testing.T, rt *rapid.T, s *store.Store) {
+	rev, err := s.Resume(t.Context(), storetest.Agent)
+	h.did(rt, rev, err, store.ErrNotFound)
+	h.m.suspended = false
+}
+
 func (h *history) createTask(t *testing.T, rt *rapid.T, s *store.Store) {
 	task := storetest.NewTask(s.Now())
 	storetest.Await(t, s, h.last) // a floor that this replica does not know yet would refuse it
 	rev, err := s.CreateTask(t.Context(), task)
+	if h.m.suspended {
+		if !errors.Is(err, store.ErrSuspended) {
+			rt.Fatalf("a task of a suspended agent: %v", err)
+		}
+		return
+	}
 	h.did(rt, rev, err)
 	h.m.tasks[task.ID] = policy.Active
 }
@@ -128,6 +175,10 @@ func (h *history) createGrant(t *testing.T, rt *rapid.T, s *store.Store, id poli
 		if !errors.Is(err, store.ErrConflict) {
 			rt.Fatalf("a grant in an ended task: %v", err)
 		}
+	case h.m.suspended:
+		if !errors.Is(err, store.ErrSuspended) {
+			rt.Fatalf("a grant of a suspended agent: %v", err)
+		}
 	case raised:
 		if !errors.Is(err, store.ErrFloor) {
 			rt.Fatalf("a grant decided before a floor rose: %v", err)
@@ -147,7 +198,7 @@ func (h *history) endGrant(t *testing.T, rt *rapid.T, s *store.Store, id policy.
 
 func (h *history) dropTask(t *testing.T, rt *rapid.T, s *store.Store, id policy.TaskID) {
 	err := s.DropTask(t.Context(), id)
-	if h.m.tasks[id] == policy.Active {
+	if state := h.m.tasks[id]; state == policy.Active || state == policy.Paused {
 		if !errors.Is(err, store.ErrConflict) {
 			rt.Fatalf("an active task was dropped: %v", err)
 		}
@@ -183,6 +234,9 @@ func (h *history) compare(rt *rapid.T, s *store.Store) {
 		if got := found.Grant.Live(now) && !found.Raised(); got != h.m.active(g) {
 			rt.Fatalf("grant %s: active %v, want %v", id, got, h.m.active(g))
 		}
+	}
+	if got := s.Index().Suspended(storetest.Agent) != nil; got != h.m.suspended {
+		rt.Fatalf("suspended: %v, want %v", got, h.m.suspended)
 	}
 	for id, state := range h.m.tasks {
 		if v := s.Index().Task(id); v == nil || v.Task.State != state || !v.Task.Until.After(now.Add(time.Minute)) {

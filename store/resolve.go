@@ -46,11 +46,15 @@ type resolver struct {
 	known   map[string]*policy.Resolved // nil values: not under this catalog
 }
 
-// resolve gives what the grant permits, or nil when the catalog no longer
-// gives what was granted.
-func (r *resolver) resolve(g policy.Grant) *policy.Resolved {
-	if r.catalog == nil {
-		return nil
+// resolve gives what the grant permits, or nil and why when the catalog no
+// longer gives what was granted, or the agent is not who it was.
+func (r *resolver) resolve(g policy.Grant) (*policy.Resolved, policy.EndReason) {
+	agent, ok := r.catalog.Agent(g.Agent)
+	switch {
+	case r.catalog == nil: // nothing can be told apart without one
+		return nil, policy.EndPolicyChanged
+	case !ok, g.AgentDigest == "", agent.Digest() != g.AgentDigest:
+		return nil, policy.EndContextChanged
 	}
 	key := resolveKey(g)
 	res, ok := r.known[key]
@@ -65,9 +69,9 @@ func (r *resolver) resolve(g policy.Grant) *policy.Resolved {
 		r.known[key] = res
 	}
 	if res == nil || g.Digest == "" || res.Digest != g.Digest {
-		return nil
+		return nil, policy.EndPolicyChanged
 	}
-	return res
+	return res, ""
 }
 
 // resolveKey separates its parts by a byte that no parameter may hold.

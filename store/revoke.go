@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/exeat-dev/exeat/policy"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -13,29 +14,43 @@ import (
 // deletesPerTxn is below what any etcd takes in one transaction.
 const deletesPerTxn = 100
 
-// RaiseFloor ends everything in scope made before: one write.
+// RaiseFloor revokes everything in scope made before: one write.
+func (s *Store) RaiseFloor(ctx context.Context, scope policy.Scope) (int64, error) {
+	rev, _, err := s.Revoke(ctx, scope, "")
+	return rev, err
+}
+
+// Revoke ends everything in scope made before, in somebody's name: one write.
+// It gives the revision and the time from which on that holds.
 //
 // Out of space etcd takes no write but a deletion. Then the records under the
 // scope are deleted (absence means ended): for everything or for one task in
 // one write; for an agent its tasks, for an owner or a capability its grants,
 // in several. Nothing can be created meanwhile, so the revision of the last
 // deletion is that of the floor.
-func (s *Store) RaiseFloor(ctx context.Context, scope policy.Scope) (int64, error) {
+func (s *Store) Revoke(ctx context.Context, scope policy.Scope, by string) (int64, time.Time, error) {
 	const op = "raise floor"
-	ok, rev, err := s.commit(ctx, op, nil, clientv3.OpPut(keyFloor(scope), string(encodeMark(s.Now()))))
+	cause := policy.Cause{Reason: policy.EndRevoked, By: by, At: s.Now()}
+	ok, rev, err := s.commit(ctx, op, nil, clientv3.OpPut(keyFloor(scope), string(encodeFloor(cause))))
 	if err == nil && !ok {
 		err = ErrConflict
 	}
-	if !errors.Is(err, ErrFull) {
-		return rev, err
+	if errors.Is(err, ErrFull) {
+		rev, err = s.endOutOfSpace(ctx, op, scope)
+		cause.At = s.Now()
 	}
+	return rev, cause.At, err
+}
+
+// endOutOfSpace ends what is in scope by deleting it.
+func (s *Store) endOutOfSpace(ctx context.Context, op string, scope policy.Scope) (int64, error) {
 	s.log.Warn("out of space: what is in scope is deleted", "scope", scope.Kind)
 	switch scope.Kind {
 	case policy.ScopeAll:
-		_, rev, err = s.commit(ctx, op, nil, clientv3.OpDelete(prefixTask, clientv3.WithPrefix()))
+		_, rev, err := s.commit(ctx, op, nil, clientv3.OpDelete(prefixTask, clientv3.WithPrefix()))
 		return rev, err
 	case policy.ScopeTask:
-		_, rev, err = s.commit(ctx, op, nil, clientv3.OpDelete(keyTask(policy.TaskID(scope.Name))))
+		_, rev, err := s.commit(ctx, op, nil, clientv3.OpDelete(keyTask(policy.TaskID(scope.Name))))
 		return rev, err
 	case policy.ScopeAgent:
 		return s.deleteWhere(ctx, op, prefixTask, func(kv *mvccpb.KeyValue) bool { return taskUnder(kv, scope) })

@@ -28,6 +28,8 @@ type state struct {
 	epoch     atomic.Pointer[string]
 	resolve   resolver // the applying goroutine's
 
+	suspended suspensions
+
 	mu         sync.Mutex
 	byInstance map[policy.Instance]map[policy.TaskID]*entry
 }
@@ -35,6 +37,7 @@ type state struct {
 func newState(log *slog.Logger) *state {
 	st := &state{
 		log: log, tasks: newTable[policy.TaskID, *entry](), grants: newTable[policy.GrantID, *entry](),
+		suspended:  newTable[string, *atomic.Pointer[policy.Suspension]](),
 		approvals:  newTable[policy.ApprovalID, *entry](),
 		byInstance: make(map[policy.Instance]map[policy.TaskID]*entry),
 	}
@@ -85,6 +88,10 @@ func (st *state) apply(d *delta, ev *clientv3.Event) {
 		st.applyEpoch(d, kv)
 	case strings.HasPrefix(key, prefixFloor):
 		st.applyFloor(d, key, kv, gone)
+	case strings.HasPrefix(key, prefixAgent):
+		if n := names(key, prefixAgent, 1); n != nil {
+			st.applyAgent(d, n[0], kv, gone)
+		}
 	default:
 		st.applyOfTask(d, key, kv, gone)
 	}
@@ -168,10 +175,11 @@ func (st *state) applyGrant(e *entry, id policy.GrantID, kv *mvccpb.KeyValue, go
 		h.hold(nil)
 		return
 	}
-	h.hold(&policy.Held{
-		Grant: g, MadeAt: kv.CreateRevision, ChangedAt: kv.ModRevision, Floors: st.floors.over(g),
-		Resolved: st.resolve.resolve(g), Ground: new(policy.Ground),
-	})
+	own := &policy.Held{
+		Grant: g, MadeAt: kv.CreateRevision, ChangedAt: kv.ModRevision, Floors: st.floors.over(g), Ground: new(policy.Ground),
+	}
+	own.Resolved, own.Fallen = st.resolve.resolve(g)
+	h.hold(own)
 	if _, ok := st.grants.get(id); !ok {
 		st.grants.add(id, e)
 	}
@@ -236,7 +244,8 @@ func (e *entry) forgetApproval(st *state, id policy.ApprovalID) {
 	st.approvals.remove(id)
 }
 
-// applyFloor needs no record: what counts is when the key was written.
+// applyFloor needs no record to end something: what counts is when the key was
+// written. The record says why.
 func (st *state) applyFloor(d *delta, key string, kv *mvccpb.KeyValue, gone bool) {
 	n := names(key, prefixFloor, 2)
 	if n == nil {
@@ -249,7 +258,7 @@ func (st *state) applyFloor(d *delta, key string, kv *mvccpb.KeyValue, gone bool
 		}
 		return
 	}
-	st.floors.of(scope).Raise(kv.ModRevision)
+	st.floors.of(scope).RaiseFor(causeOf(kv.ModRevision, kv.Value))
 	if scope.Kind == policy.ScopeTask {
 		st.touch(d, scope.Name, kv)
 		return
@@ -327,7 +336,7 @@ func (st *state) reresolve(d *delta) {
 				continue
 			}
 			own := *h.own
-			own.Resolved = st.resolve.resolve(own.Grant)
+			own.Resolved, own.Fallen = st.resolve.resolve(own.Grant)
 			h.hold(&own)
 		}
 		e.rev = max(e.rev, d.rev)

@@ -18,7 +18,8 @@ var errIdentity = errors.New("a change may not alter what a record is of")
 
 // CreateTask writes a new task. It is refused with ErrFloor when all or the
 // agent's was revoked after what this process had seen when the call began,
-// with ErrConflict when the task is there already, and with ErrFull.
+// with ErrSuspended, with ErrConflict when the task is there already, and with
+// ErrFull. Who the agent is, is written down with it.
 func (s *Store) CreateTask(ctx context.Context, t policy.Task) (int64, error) {
 	const op = "create task"
 	seen := s.index.Revision()
@@ -29,10 +30,16 @@ func (s *Store) CreateTask(ctx context.Context, t policy.Task) (int64, error) {
 		return 0, fmt.Errorf("%s: %w", op, err)
 	}
 	scopes := []policy.Scope{{Kind: policy.ScopeAll}, {Kind: policy.ScopeAgent, Name: t.Agent}}
-	cmps := append(floorsAt(seen, scopes), absent(keyTask(t.ID)))
+	if agent, ok := s.index.Catalog().Agent(t.Agent); ok {
+		t.AgentDigest = agent.Digest()
+	}
+	cmps := append(floorsAt(seen, scopes), absent(keyTask(t.ID)), absent(keyAgent(t.Agent)))
 	ok, rev, err := s.commit(ctx, op, cmps, clientv3.OpPut(keyTask(t.ID), string(encodeTask(t))))
 	if err != nil || ok {
 		return rev, err
+	}
+	if err := s.suspendedNow(ctx, op, t.Agent); err != nil {
+		return 0, err
 	}
 	raised, err := s.raisedAfter(ctx, op, seen, scopes)
 	if err != nil {
@@ -46,7 +53,9 @@ func (s *Store) CreateTask(ctx context.Context, t policy.Task) (int64, error) {
 
 // ChangeTask applies fn to the task by compare-and-swap. When the result is
 // Ended, the same transaction is the ending of all its grants (the index folds
-// a task's end into its grants; the sweeper later tombstones each). fn may run more than once.
+// a task's end into its grants; the sweeper later tombstones each). When it is Paused after
+// having been Active, the same transaction raises the task's floor, which ends all its
+// grants while the task stays. fn may run more than once.
 //
 // An error of fn comes back with the task as it is and the revision of its
 // last change. A fn that changes nothing writes nothing. Out of space, an
@@ -69,8 +78,12 @@ func (s *Store) ChangeTask(ctx context.Context, id policy.TaskID, fn func(policy
 		if bytes.Equal(value, kv.Value) {
 			return t, kv.ModRevision, nil
 		}
-		ok, rev, err := s.putOrEnd(ctx, op, next.State == policy.Ended, []clientv3.Cmp{unchanged(kv)},
-			[]clientv3.Op{clientv3.OpPut(string(kv.Key), string(value))},
+		puts := []clientv3.Op{clientv3.OpPut(string(kv.Key), string(value))}
+		if next.State == policy.Paused && t.State == policy.Active {
+			cause := policy.Cause{Reason: policy.EndRevoked, By: next.PausedBy, At: s.Now()}
+			puts = append(puts, clientv3.OpPut(keyFloor(policy.Scope{Kind: policy.ScopeTask, Name: string(id)}), string(encodeFloor(cause))))
+		}
+		ok, rev, err := s.putOrEnd(ctx, op, next.State == policy.Ended, []clientv3.Cmp{unchanged(kv)}, puts,
 			[]clientv3.Op{clientv3.OpDelete(string(kv.Key))})
 		if err != nil || ok {
 			return next, rev, err

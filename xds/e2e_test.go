@@ -170,6 +170,10 @@ func TestACutWithAnotherGrantThereEndsStreamsAndLetsNewCallsThrough(t *testing.T
 		if code, body := fetch(t, e.client(rm, false), "https://api.test/"); code != 200 {
 			t.Fatalf("after the cut: %d %s", code, body)
 		}
+		// Whoever decides on the new chain must know what the old one was cut for.
+		if cut := r.authz.last().GetAttributes().GetContextExtensions()[policy.ExtensionCut]; cut != strconv.FormatInt(100+epoch, 10) {
+			t.Fatalf("the check says that the chain was cut at %q", cut)
+		}
 	}
 }
 

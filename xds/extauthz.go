@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"strconv"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -66,13 +67,14 @@ func authzService() *corev3.GrpcService {
 
 // checkSettings puts on every Check where it comes from. It is configuration, so
 // nothing that the agent sends can change it.
-func checkSettings(task policy.TaskID, agent, destination string) map[string]*anypb.Any {
+func checkSettings(task policy.TaskID, agent, destination string, cut int64) map[string]*anypb.Any {
 	return map[string]*anypb.Any{authzName: pack(&extauthzv3.ExtAuthzPerRoute{
 		Override: &extauthzv3.ExtAuthzPerRoute_CheckSettings{CheckSettings: &extauthzv3.CheckSettings{
 			ContextExtensions: map[string]string{
 				policy.ExtensionTask:        string(task),
 				policy.ExtensionAgent:       agent,
 				policy.ExtensionDestination: destination,
+				policy.ExtensionCut:         strconv.FormatInt(cut, 10),
 			},
 		}},
 	})}

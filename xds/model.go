@@ -17,7 +17,7 @@ type Sidecar struct {
 	Rooms    []Room // by task
 }
 
-// Room is what one active task may reach.
+// Room is what one task may reach that has not ended.
 type Room struct {
 	Task policy.TaskID
 	// Agent that the task is of; every Check of the room says so.
@@ -56,7 +56,9 @@ func Build(cat *policy.Catalog, agent *policy.Agent, instance policy.Instance, t
 		// The instance and the agent are checked here too: a record that says
 		// otherwise configures nobody.
 		t := v.Task
-		if t.State != policy.Active || t.Instance != instance || t.Agent != agent.Name || t.Credential.IsZero() {
+		// A paused task keeps its room, in which nothing is granted, so that its
+		// calls are denied in words and its API is there to resume it.
+		if t.State != policy.Active && t.State != policy.Paused || t.Instance != instance || t.Agent != agent.Name || t.Credential.IsZero() {
 			continue
 		}
 		s.Rooms = append(s.Rooms, buildRoom(cat, agent, v))
@@ -110,6 +112,9 @@ func reachable(agent *policy.Agent, v *policy.TaskView) map[string]*policy.Desti
 // streams, each Check judges the clock, and the sweeper's record ends it here.
 func granted(v *policy.TaskView) map[string]*policy.Destination {
 	out := make(map[string]*policy.Destination)
+	if v.Task.State != policy.Active {
+		return out
+	}
 	for _, h := range v.Held {
 		if h.Grant.State != policy.Active || h.Raised() || h.Resolved == nil || h.Resolved.Destination == nil {
 			continue

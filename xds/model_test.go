@@ -69,7 +69,7 @@ func TestWhatOpensARoomAndWhatPutsAHostIntoIt(t *testing.T) {
 	}{
 		{"an active task with an active grant", func(*policy.TaskView) {}, 1, 1},
 		{"an ended task", func(v *policy.TaskView) { v.Task.State = policy.Ended }, 0, 0},
-		{"a paused task", func(v *policy.TaskView) { v.Task.State = policy.Paused }, 0, 0},
+		{"a paused task", func(v *policy.TaskView) { v.Task.State = policy.Paused }, 1, 0},
 		{"a task without a state", func(v *policy.TaskView) { v.Task.State = policy.StateNone }, 0, 0},
 		{"another instance's task", func(v *policy.TaskView) { v.Task.Instance += "2" }, 0, 0},
 		{"another agent's task", func(v *policy.TaskView) { v.Task.Agent = "other" }, 0, 0},

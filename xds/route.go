@@ -23,7 +23,7 @@ var (
 func chainRoutes(r Room, c Chain) *resource {
 	var hosts []*routev3.VirtualHost
 	for _, up := range c.Upstreams {
-		hosts = append(hosts, serve(r, up, up.Destination.Name, 443))
+		hosts = append(hosts, serve(r, up, up.Destination.Name, 443, c.Epoch))
 	}
 	return table(r, chainID{c.Host, c.Epoch}, policy.DestinationNone, hosts...)
 }
@@ -33,7 +33,7 @@ func plainRoutes(r Room) *resource {
 	hosts := []*routev3.VirtualHost{apiHost(r.Task)}
 	for _, up := range r.Plain {
 		if up.Host != policy.HostAPI {
-			hosts = append(hosts, serve(r, up, policy.DestinationPlain, 80))
+			hosts = append(hosts, serve(r, up, policy.DestinationPlain, 80, r.PlainEpoch))
 		}
 	}
 	return table(r, chainID{hostPlain, r.PlainEpoch}, policy.DestinationPlain, hosts...)
@@ -54,7 +54,7 @@ func table(r Room, c chainID, other string, hosts ...*routev3.VirtualHost) *reso
 		VirtualHosts: append(distinct(hosts), &routev3.VirtualHost{
 			Name:                 "other",
 			Domains:              []string{"*"},
-			TypedPerFilterConfig: checkSettings(r.Task, r.Agent, other),
+			TypedPerFilterConfig: checkSettings(r.Task, r.Agent, other, c.epoch),
 			Routes:               []*routev3.Route{elsewhere.route(anyPath())},
 		}),
 		MaxDirectResponseBodySizeBytes: wrapperspb.UInt32(4096),
@@ -77,7 +77,7 @@ func distinct(hosts []*routev3.VirtualHost) []*routev3.VirtualHost {
 
 // serve lets decided calls to one host through. standard is the scheme's port,
 // which an authority may leave out (RFC 9110 section 4.2).
-func serve(r Room, up Upstream, extension string, standard uint16) *routev3.VirtualHost {
+func serve(r Room, up Upstream, extension string, standard uint16, cut int64) *routev3.VirtualHost {
 	port := up.Destination.Port
 	domains := []string{up.Host + ":" + strconv.Itoa(int(port))}
 	if port == standard {
@@ -86,7 +86,7 @@ func serve(r Room, up Upstream, extension string, standard uint16) *routev3.Virt
 	return &routev3.VirtualHost{
 		Name:                 domains[0],
 		Domains:              domains,
-		TypedPerFilterConfig: checkSettings(r.Task, r.Agent, extension),
+		TypedPerFilterConfig: checkSettings(r.Task, r.Agent, extension, cut),
 		Routes:               []*routev3.Route{limited(up), undecided.route(anyPath())},
 	}
 }

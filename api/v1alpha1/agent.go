@@ -20,7 +20,21 @@ type AgentSpec struct {
 	Environment  string            `json:"environment,omitempty"`
 	TaskBinding  TaskBinding       `json:"taskBinding,omitempty"`
 	Capabilities []AgentCapability `json:"capabilities,omitempty"`
+	// OnDenials suspends the agent when too many of its calls are denied.
+	OnDenials *OnDenials `json:"onDenials,omitempty"`
 }
+
+// OnDenials says what happens once Count calls were denied within Per for
+// reasons that the agent itself causes.
+type OnDenials struct {
+	Count int             `json:"count"`
+	Per   metav1.Duration `json:"per"`
+	// Then is ThenSuspend.
+	Then string `json:"then"`
+}
+
+// ThenSuspend suspends the agent until a person resumes it.
+const ThenSuspend = "suspend"
 
 // Owner is the people accountable for an agent; every agent has them.
 type Owner struct {

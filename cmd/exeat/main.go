@@ -19,6 +19,8 @@ var version = "unknown"
 // Exit codes besides those of a command under `exeat run`, which pass through.
 const (
 	exitFailed     = 1   // the subcommand failed
+	exitBound      = 3   // an ending is accepted, and not confirmed as enforced
+	exitDeclined   = 4   // the question whether to go on was answered with no
 	exitRefused    = 120 // run: a grant was refused; nothing was run
 	exitRun        = 125 // run: exeat itself failed
 	exitNotRunning = 126 // run: the command could not be started
@@ -65,6 +67,7 @@ func root() *cobra.Command {
 		SilenceErrors: true,
 	}
 	cmd.PersistentFlags().String("data", client.DataDir(), "folder of the exeatd to talk to")
-	cmd.AddCommand(catalogCommand(), policyCommand(), runCommand(), requestCommand(), explainCommand())
+	cmd.AddCommand(catalogCommand(), policyCommand(), runCommand(), requestCommand(), explainCommand(),
+		revokeCommand(), pauseCommand(), resumeCommand(), agentsCommand(), tasksCommand(), grantsCommand())
 	return cmd
 }

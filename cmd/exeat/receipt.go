@@ -20,7 +20,11 @@ func printReceipt(w io.Writer, r client.Receipt) {
 		t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(t, "  GRANT\tPARAMETERS\tUSES\tFROM\tUNTIL\tENDED")
 		for _, g := range r.Grants {
-			fmt.Fprintf(t, "  %s\t%s\t%s\t%s\t%s\t%s\n", g.Capability, parameters(g.Params), uses(g), clock(g.RequestedAt), clock(g.Until), g.EndReason)
+			name := g.Capability
+			if g.Renews != "" {
+				name += " (renewal)"
+			}
+			fmt.Fprintf(t, "  %s\t%s\t%s\t%s\t%s\t%s\n", name, parameters(g.Params), uses(g), clock(g.RequestedAt), clock(g.Until), g.EndReason)
 		}
 		t.Flush()
 	}

@@ -20,6 +20,9 @@ type runOptions struct {
 	agent, taskType, purpose string
 	grants                   []string
 	keep                     []string
+	envelope                 []string
+	heartbeat                time.Duration
+	renew                    bool
 	quiet                    bool
 	data                     string
 	envoy                    string
@@ -48,6 +51,9 @@ func runCommand() *cobra.Command {
 	f.StringVar(&o.purpose, "purpose", "", "what the task is for, in words; recorded as claimed")
 	f.StringArrayVar(&o.grants, "grant", nil, "a grant to ask for before the command runs: CAPABILITY:param=value,...")
 	f.StringArrayVar(&o.keep, "keep-env", nil, "name of a variable to keep although it looks like a standing secret")
+	f.BoolVar(&o.renew, "renew", false, "renew each --grant at 70 % of its life, for as long as the command runs")
+	f.DurationVar(&o.heartbeat, "heartbeat", 15*time.Second, "how often the task shows that this process lives; without it for twice as long the task ends as failed (0: never)")
+	f.StringArrayVar(&o.envelope, "envelope", nil, "name of a capability: only those named may be asked for within the task")
 	f.BoolVar(&o.quiet, "quiet", false, "print no receipt")
 	f.StringVar(&o.envoy, "envoy", "", "Envoy 1.40 binary (EXEAT_ENVOY, or the one that make tools installed)")
 	_ = cmd.MarkFlagRequired("agent")
@@ -63,6 +69,8 @@ type session struct {
 	sidecar *process
 	task    client.Task
 	api     *client.Client // acts within the task
+	grants  []client.Grant // that were asked for before the command
+	heart   *heart
 }
 
 // run returns the exit code, and an error that was not reported yet.
@@ -79,7 +87,7 @@ func run(ctx context.Context, o runOptions, args []string, stderr io.Writer) (in
 	// Until the command runs, an interrupt ends what has been started.
 	setup, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	s, err := begin(setup, o)
+	s, err := begin(setup, o, stderr)
 	if err != nil {
 		return exitRun, err
 	}
@@ -102,7 +110,12 @@ func run(ctx context.Context, o runOptions, args []string, stderr io.Writer) (in
 // run executes the command under the session and ends the task with it.
 func (s *session) run(ctx context.Context, o runOptions, args []string, signals <-chan os.Signal, stderr io.Writer) (int, error) {
 	live := showDenials(ctx, s.api, s.task.ID, stderr)
+	var renewals *renewer
+	if o.renew {
+		renewals = startRenewer(ctx, s.api, s.grants, stderr)
+	}
 	code, err := execute(args, s.surroundings(o).environ(os.Environ()), signals)
+	renewals.stop()
 	s.end(ctx, o, code == 0 && err == nil, stderr, live)
 	if err != nil {
 		return code, fmt.Errorf("run %s: %w", args[0], err)
@@ -111,7 +124,7 @@ func (s *session) run(ctx context.Context, o runOptions, args []string, signals 
 }
 
 // begin starts the sidecar and, through it, the task.
-func begin(ctx context.Context, o runOptions) (*session, error) {
+func begin(ctx context.Context, o runOptions, stderr io.Writer) (*session, error) {
 	endpoints, err := client.ReadEndpoints(o.data)
 	if err != nil {
 		return nil, err
@@ -123,13 +136,17 @@ func begin(ctx context.Context, o runOptions) (*session, error) {
 	s := &session{sidecar: sidecar}
 	api, err := client.New(sidecar.status.API)
 	if err == nil {
-		s.task, err = api.StartTask(ctx, client.TaskRequest{Type: o.taskType, Claimed: client.Claimed{Purpose: o.purpose}})
+		s.task, err = api.StartTask(ctx, client.TaskRequest{
+			Type: o.taskType, Claimed: client.Claimed{Purpose: o.purpose}, Heartbeat: o.heartbeat, Envelope: o.envelope,
+		})
 	}
 	if err != nil {
 		sidecar.stop()
 		return nil, fmt.Errorf("start a task for %s: %w", o.agent, err)
 	}
 	s.api = api.ForTask(s.task.Credential)
+	// Not ctx: an interrupt ends the setup, and the task is ended after it.
+	s.heart = startHeart(context.WithoutCancel(ctx), s.api, s.task.ID, o.heartbeat, stderr)
 	return s, nil
 }
 
@@ -152,6 +169,7 @@ func (s *session) ask(ctx context.Context, specs []grantSpec) error {
 		case !g.Ready:
 			return fmt.Errorf("grant of %s is not ready after %s: waits for %s: %s", spec.capability, readyWait, g.Waiting, g.Detail)
 		}
+		s.grants = append(s.grants, g)
 	}
 	return nil
 }
@@ -181,6 +199,7 @@ const endWait = 15 * time.Second
 func (s *session) end(ctx context.Context, o runOptions, completed bool, stderr io.Writer, live ...*denials) {
 	ctx, cancel := context.WithTimeout(ctx, endWait)
 	defer cancel()
+	s.heart.stop()
 	finish := s.api.FailTask
 	if completed {
 		finish = s.api.CompleteTask

@@ -42,6 +42,8 @@ type plane struct {
 	issuer *credential.Issuer
 	minter *credential.Manager
 	proxy  *proxy.Server
+	// denials counts what proxy denies.
+	denials *grant.Denials
 
 	// Roles api and authz.
 	failures *credential.Failures // nil where this process mints itself
@@ -187,7 +189,13 @@ func (p *plane) openCredentials(ctx context.Context) error {
 }
 
 func (p *plane) openProxy(context.Context) (err error) {
+	together := p.settings.replica // which others count with
+	if p.settings.store.Dir != "" {
+		together = "" // there are none
+	}
+	p.denials = p.grants.NewDenials(together)
 	p.proxy, err = proxy.New(proxy.Config{
+		Denials: p.denials,
 		Index: p.store.Index(), Now: p.store.Now, Credentials: p.minter, Consumer: p.grants, Audit: p.audit,
 		Touches: p.store, Tallies: p.audit, Requester: p.grants, Registry: p.registry, Log: p.log,
 	})

@@ -77,6 +77,9 @@ func (p *plane) work(ctx context.Context, g *errgroup.Group) {
 	if p.api != nil { // one role sweeps
 		g.Go(func() error { return p.grants.Run(ctx) })
 	}
+	if p.denials != nil {
+		g.Go(func() error { return p.denials.Run(ctx) })
+	}
 	if p.publisher != nil {
 		g.Go(func() error { p.publisher.Run(ctx); return nil })
 	}

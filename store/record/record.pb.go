@@ -84,13 +84,15 @@ func (State) EnumDescriptor() ([]byte, []int) {
 
 // Life is where a task or grant is between its beginning and its end.
 type Life struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	State         State                  `protobuf:"varint,1,opt,name=state,proto3,enum=exeat.store.v1.State" json:"state,omitempty"`
-	Began         int64                  `protobuf:"varint,2,opt,name=began,proto3" json:"began,omitempty"`
-	Activated     int64                  `protobuf:"varint,3,opt,name=activated,proto3" json:"activated,omitempty"`
-	Until         int64                  `protobuf:"varint,4,opt,name=until,proto3" json:"until,omitempty"`
-	EndedAt       int64                  `protobuf:"varint,5,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"`
-	End           string                 `protobuf:"bytes,6,opt,name=end,proto3" json:"end,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	State     State                  `protobuf:"varint,1,opt,name=state,proto3,enum=exeat.store.v1.State" json:"state,omitempty"`
+	Began     int64                  `protobuf:"varint,2,opt,name=began,proto3" json:"began,omitempty"`
+	Activated int64                  `protobuf:"varint,3,opt,name=activated,proto3" json:"activated,omitempty"`
+	Until     int64                  `protobuf:"varint,4,opt,name=until,proto3" json:"until,omitempty"`
+	EndedAt   int64                  `protobuf:"varint,5,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"`
+	End       string                 `protobuf:"bytes,6,opt,name=end,proto3" json:"end,omitempty"`
+	// beat_by is when a heartbeat must have come; 0 when none is expected.
+	BeatBy        int64 `protobuf:"varint,40,opt,name=beat_by,json=beatBy,proto3" json:"beat_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -167,6 +169,13 @@ func (x *Life) GetEnd() string {
 	return ""
 }
 
+func (x *Life) GetBeatBy() int64 {
+	if x != nil {
+		return x.BeatBy
+	}
+	return 0
+}
+
 // Task is at task/<id>. Its credential opens the task's room, so whoever reads
 // this prefix can act within the task: etcd's peers and clients are Exeat's own.
 type Task struct {
@@ -181,6 +190,10 @@ type Task struct {
 	StartedBy     string                 `protobuf:"bytes,8,opt,name=started_by,json=startedBy,proto3" json:"started_by,omitempty"`
 	Life          *Life                  `protobuf:"bytes,9,opt,name=life,proto3" json:"life,omitempty"`
 	Credential    string                 `protobuf:"bytes,10,opt,name=credential,proto3" json:"credential,omitempty"`
+	Heartbeat     int64                  `protobuf:"varint,40,opt,name=heartbeat,proto3" json:"heartbeat,omitempty"` // how often one is expected, ns
+	Envelope      []string               `protobuf:"bytes,41,rep,name=envelope,proto3" json:"envelope,omitempty"`
+	PausedBy      string                 `protobuf:"bytes,42,opt,name=paused_by,json=pausedBy,proto3" json:"paused_by,omitempty"`
+	AgentDigest   string                 `protobuf:"bytes,43,opt,name=agent_digest,json=agentDigest,proto3" json:"agent_digest,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -285,6 +298,34 @@ func (x *Task) GetCredential() string {
 	return ""
 }
 
+func (x *Task) GetHeartbeat() int64 {
+	if x != nil {
+		return x.Heartbeat
+	}
+	return 0
+}
+
+func (x *Task) GetEnvelope() []string {
+	if x != nil {
+		return x.Envelope
+	}
+	return nil
+}
+
+func (x *Task) GetPausedBy() string {
+	if x != nil {
+		return x.PausedBy
+	}
+	return ""
+}
+
+func (x *Task) GetAgentDigest() string {
+	if x != nil {
+		return x.AgentDigest
+	}
+	return ""
+}
+
 // Grant is at grant/<task>/<id>. The key's create revision is when it was made.
 type Grant struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
@@ -300,6 +341,8 @@ type Grant struct {
 	Life        *Life                  `protobuf:"bytes,10,opt,name=life,proto3" json:"life,omitempty"`
 	Digest      string                 `protobuf:"bytes,11,opt,name=digest,proto3" json:"digest,omitempty"`
 	Catalog     string                 `protobuf:"bytes,12,opt,name=catalog,proto3" json:"catalog,omitempty"`
+	Renews      string                 `protobuf:"bytes,40,opt,name=renews,proto3" json:"renews,omitempty"`
+	AgentDigest string                 `protobuf:"bytes,41,opt,name=agent_digest,json=agentDigest,proto3" json:"agent_digest,omitempty"`
 	// approval is the request that people decide or decided on.
 	Approval string `protobuf:"bytes,20,opt,name=approval,proto3" json:"approval,omitempty"`
 	// max_uses is how many calls it authorises; 0: any number.
@@ -420,6 +463,20 @@ func (x *Grant) GetDigest() string {
 func (x *Grant) GetCatalog() string {
 	if x != nil {
 		return x.Catalog
+	}
+	return ""
+}
+
+func (x *Grant) GetRenews() string {
+	if x != nil {
+		return x.Renews
+	}
+	return ""
+}
+
+func (x *Grant) GetAgentDigest() string {
+	if x != nil {
+		return x.AgentDigest
 	}
 	return ""
 }
@@ -1404,9 +1461,12 @@ func (x *Catalog) GetSource() []byte {
 // Mark is at floor/<kind>/<name> and cut/<task>/<destination>: what counts is
 // the revision at which the key was last written.
 type Mark struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
-	Time          int64                  `protobuf:"varint,2,opt,name=time,proto3" json:"time,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Version uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Time    int64                  `protobuf:"varint,2,opt,name=time,proto3" json:"time,omitempty"`
+	// by and reason of a floor: who raised it, and the end reason of what it ends.
+	By            string `protobuf:"bytes,40,opt,name=by,proto3" json:"by,omitempty"`
+	Reason        string `protobuf:"bytes,41,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1455,6 +1515,90 @@ func (x *Mark) GetTime() int64 {
 	return 0
 }
 
+func (x *Mark) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *Mark) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// Suspension is at agent/<name> while the agent is suspended. One that cannot
+// be read suspends as well.
+type Suspension struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	By            string                 `protobuf:"bytes,2,opt,name=by,proto3" json:"by,omitempty"`
+	Why           string                 `protobuf:"bytes,3,opt,name=why,proto3" json:"why,omitempty"`
+	Time          int64                  `protobuf:"varint,4,opt,name=time,proto3" json:"time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Suspension) Reset() {
+	*x = Suspension{}
+	mi := &file_store_record_record_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Suspension) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Suspension) ProtoMessage() {}
+
+func (x *Suspension) ProtoReflect() protoreflect.Message {
+	mi := &file_store_record_record_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Suspension.ProtoReflect.Descriptor instead.
+func (*Suspension) Descriptor() ([]byte, []int) {
+	return file_store_record_record_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Suspension) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *Suspension) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *Suspension) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *Suspension) GetTime() int64 {
+	if x != nil {
+		return x.Time
+	}
+	return 0
+}
+
 // Epoch is at epoch: a name for this history of the store, made anew when a
 // restore is noticed.
 type Epoch struct {
@@ -1469,7 +1613,7 @@ type Epoch struct {
 
 func (x *Epoch) Reset() {
 	*x = Epoch{}
-	mi := &file_store_record_record_proto_msgTypes[14]
+	mi := &file_store_record_record_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1481,7 +1625,7 @@ func (x *Epoch) String() string {
 func (*Epoch) ProtoMessage() {}
 
 func (x *Epoch) ProtoReflect() protoreflect.Message {
-	mi := &file_store_record_record_proto_msgTypes[14]
+	mi := &file_store_record_record_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1494,7 +1638,7 @@ func (x *Epoch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Epoch.ProtoReflect.Descriptor instead.
 func (*Epoch) Descriptor() ([]byte, []int) {
-	return file_store_record_record_proto_rawDescGZIP(), []int{14}
+	return file_store_record_record_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Epoch) GetVersion() uint32 {
@@ -1537,7 +1681,7 @@ type Beat struct {
 
 func (x *Beat) Reset() {
 	*x = Beat{}
-	mi := &file_store_record_record_proto_msgTypes[15]
+	mi := &file_store_record_record_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1549,7 +1693,7 @@ func (x *Beat) String() string {
 func (*Beat) ProtoMessage() {}
 
 func (x *Beat) ProtoReflect() protoreflect.Message {
-	mi := &file_store_record_record_proto_msgTypes[15]
+	mi := &file_store_record_record_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1562,7 +1706,7 @@ func (x *Beat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Beat.ProtoReflect.Descriptor instead.
 func (*Beat) Descriptor() ([]byte, []int) {
-	return file_store_record_record_proto_rawDescGZIP(), []int{15}
+	return file_store_record_record_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Beat) GetVersion() uint32 {
@@ -1613,7 +1757,7 @@ type ReplicaAck struct {
 
 func (x *ReplicaAck) Reset() {
 	*x = ReplicaAck{}
-	mi := &file_store_record_record_proto_msgTypes[16]
+	mi := &file_store_record_record_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1625,7 +1769,7 @@ func (x *ReplicaAck) String() string {
 func (*ReplicaAck) ProtoMessage() {}
 
 func (x *ReplicaAck) ProtoReflect() protoreflect.Message {
-	mi := &file_store_record_record_proto_msgTypes[16]
+	mi := &file_store_record_record_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1638,7 +1782,7 @@ func (x *ReplicaAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaAck.ProtoReflect.Descriptor instead.
 func (*ReplicaAck) Descriptor() ([]byte, []int) {
-	return file_store_record_record_proto_rawDescGZIP(), []int{16}
+	return file_store_record_record_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ReplicaAck) GetVersion() uint32 {
@@ -1678,7 +1822,7 @@ type InstanceAck struct {
 
 func (x *InstanceAck) Reset() {
 	*x = InstanceAck{}
-	mi := &file_store_record_record_proto_msgTypes[17]
+	mi := &file_store_record_record_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1690,7 +1834,7 @@ func (x *InstanceAck) String() string {
 func (*InstanceAck) ProtoMessage() {}
 
 func (x *InstanceAck) ProtoReflect() protoreflect.Message {
-	mi := &file_store_record_record_proto_msgTypes[17]
+	mi := &file_store_record_record_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1703,7 +1847,7 @@ func (x *InstanceAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstanceAck.ProtoReflect.Descriptor instead.
 func (*InstanceAck) Descriptor() ([]byte, []int) {
-	return file_store_record_record_proto_rawDescGZIP(), []int{17}
+	return file_store_record_record_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *InstanceAck) GetVersion() uint32 {
@@ -1752,14 +1896,15 @@ var File_store_record_record_proto protoreflect.FileDescriptor
 
 const file_store_record_record_proto_rawDesc = "" +
 	"\n" +
-	"\x19store/record/record.proto\x12\x0eexeat.store.v1\"\xaa\x01\n" +
+	"\x19store/record/record.proto\x12\x0eexeat.store.v1\"\xc3\x01\n" +
 	"\x04Life\x12+\n" +
 	"\x05state\x18\x01 \x01(\x0e2\x15.exeat.store.v1.StateR\x05state\x12\x14\n" +
 	"\x05began\x18\x02 \x01(\x03R\x05began\x12\x1c\n" +
 	"\tactivated\x18\x03 \x01(\x03R\tactivated\x12\x14\n" +
 	"\x05until\x18\x04 \x01(\x03R\x05until\x12\x19\n" +
 	"\bended_at\x18\x05 \x01(\x03R\aendedAt\x12\x10\n" +
-	"\x03end\x18\x06 \x01(\tR\x03end\"\xf2\x02\n" +
+	"\x03end\x18\x06 \x01(\tR\x03end\x12\x17\n" +
+	"\abeat_by\x18( \x01(\x03R\x06beatBy\"\xec\x03\n" +
 	"\x04Task\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x14\n" +
@@ -1774,10 +1919,14 @@ const file_store_record_record_proto_rawDesc = "" +
 	"\n" +
 	"credential\x18\n" +
 	" \x01(\tR\n" +
-	"credential\x1a:\n" +
+	"credential\x12\x1c\n" +
+	"\theartbeat\x18( \x01(\x03R\theartbeat\x12\x1a\n" +
+	"\benvelope\x18) \x03(\tR\benvelope\x12\x1b\n" +
+	"\tpaused_by\x18* \x01(\tR\bpausedBy\x12!\n" +
+	"\fagent_digest\x18+ \x01(\tR\vagentDigest\x1a:\n" +
 	"\fContextEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xee\x03\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa9\x04\n" +
 	"\x05Grant\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
@@ -1793,7 +1942,9 @@ const file_store_record_record_proto_rawDesc = "" +
 	"\x04life\x18\n" +
 	" \x01(\v2\x14.exeat.store.v1.LifeR\x04life\x12\x16\n" +
 	"\x06digest\x18\v \x01(\tR\x06digest\x12\x18\n" +
-	"\acatalog\x18\f \x01(\tR\acatalog\x12\x1a\n" +
+	"\acatalog\x18\f \x01(\tR\acatalog\x12\x16\n" +
+	"\x06renews\x18( \x01(\tR\x06renews\x12!\n" +
+	"\fagent_digest\x18) \x01(\tR\vagentDigest\x12\x1a\n" +
 	"\bapproval\x18\x14 \x01(\tR\bapproval\x12\x19\n" +
 	"\bmax_uses\x18\x1e \x01(\x03R\amaxUses\x12\x14\n" +
 	"\x05chain\x18\x1f \x03(\tR\x05chain\x1a9\n" +
@@ -1900,10 +2051,18 @@ const file_store_record_record_proto_rawDesc = "" +
 	"\x06sealed\x18\x03 \x01(\fR\x06sealed\";\n" +
 	"\aCatalog\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x16\n" +
-	"\x06source\x18\x02 \x01(\fR\x06source\"4\n" +
+	"\x06source\x18\x02 \x01(\fR\x06source\"\\\n" +
 	"\x04Mark\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x12\n" +
-	"\x04time\x18\x02 \x01(\x03R\x04time\"I\n" +
+	"\x04time\x18\x02 \x01(\x03R\x04time\x12\x0e\n" +
+	"\x02by\x18( \x01(\tR\x02by\x12\x16\n" +
+	"\x06reason\x18) \x01(\tR\x06reason\"\\\n" +
+	"\n" +
+	"Suspension\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\x12\x0e\n" +
+	"\x02by\x18\x02 \x01(\tR\x02by\x12\x10\n" +
+	"\x03why\x18\x03 \x01(\tR\x03why\x12\x12\n" +
+	"\x04time\x18\x04 \x01(\x03R\x04time\"I\n" +
 	"\x05Epoch\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x16\n" +
@@ -1947,7 +2106,7 @@ func file_store_record_record_proto_rawDescGZIP() []byte {
 }
 
 var file_store_record_record_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_store_record_record_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_store_record_record_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_store_record_record_proto_goTypes = []any{
 	(State)(0),           // 0: exeat.store.v1.State
 	(*Life)(nil),         // 1: exeat.store.v1.Life
@@ -1964,28 +2123,29 @@ var file_store_record_record_proto_goTypes = []any{
 	(*Credential)(nil),   // 12: exeat.store.v1.Credential
 	(*Catalog)(nil),      // 13: exeat.store.v1.Catalog
 	(*Mark)(nil),         // 14: exeat.store.v1.Mark
-	(*Epoch)(nil),        // 15: exeat.store.v1.Epoch
-	(*Beat)(nil),         // 16: exeat.store.v1.Beat
-	(*ReplicaAck)(nil),   // 17: exeat.store.v1.ReplicaAck
-	(*InstanceAck)(nil),  // 18: exeat.store.v1.InstanceAck
-	nil,                  // 19: exeat.store.v1.Task.ContextEntry
-	nil,                  // 20: exeat.store.v1.Grant.ParamsEntry
-	nil,                  // 21: exeat.store.v1.Approval.ContextEntry
-	nil,                  // 22: exeat.store.v1.ApprovalItem.ParamsEntry
-	nil,                  // 23: exeat.store.v1.ApprovalItem.ScopeEntry
+	(*Suspension)(nil),   // 15: exeat.store.v1.Suspension
+	(*Epoch)(nil),        // 16: exeat.store.v1.Epoch
+	(*Beat)(nil),         // 17: exeat.store.v1.Beat
+	(*ReplicaAck)(nil),   // 18: exeat.store.v1.ReplicaAck
+	(*InstanceAck)(nil),  // 19: exeat.store.v1.InstanceAck
+	nil,                  // 20: exeat.store.v1.Task.ContextEntry
+	nil,                  // 21: exeat.store.v1.Grant.ParamsEntry
+	nil,                  // 22: exeat.store.v1.Approval.ContextEntry
+	nil,                  // 23: exeat.store.v1.ApprovalItem.ParamsEntry
+	nil,                  // 24: exeat.store.v1.ApprovalItem.ScopeEntry
 }
 var file_store_record_record_proto_depIdxs = []int32{
 	0,  // 0: exeat.store.v1.Life.state:type_name -> exeat.store.v1.State
-	19, // 1: exeat.store.v1.Task.context:type_name -> exeat.store.v1.Task.ContextEntry
+	20, // 1: exeat.store.v1.Task.context:type_name -> exeat.store.v1.Task.ContextEntry
 	1,  // 2: exeat.store.v1.Task.life:type_name -> exeat.store.v1.Life
-	20, // 3: exeat.store.v1.Grant.params:type_name -> exeat.store.v1.Grant.ParamsEntry
+	21, // 3: exeat.store.v1.Grant.params:type_name -> exeat.store.v1.Grant.ParamsEntry
 	1,  // 4: exeat.store.v1.Grant.life:type_name -> exeat.store.v1.Life
-	21, // 5: exeat.store.v1.Approval.context:type_name -> exeat.store.v1.Approval.ContextEntry
+	22, // 5: exeat.store.v1.Approval.context:type_name -> exeat.store.v1.Approval.ContextEntry
 	5,  // 6: exeat.store.v1.Approval.items:type_name -> exeat.store.v1.ApprovalItem
 	6,  // 7: exeat.store.v1.Approval.rule:type_name -> exeat.store.v1.ApprovalRule
 	8,  // 8: exeat.store.v1.Approval.votes:type_name -> exeat.store.v1.Vote
-	22, // 9: exeat.store.v1.ApprovalItem.params:type_name -> exeat.store.v1.ApprovalItem.ParamsEntry
-	23, // 10: exeat.store.v1.ApprovalItem.scope:type_name -> exeat.store.v1.ApprovalItem.ScopeEntry
+	23, // 9: exeat.store.v1.ApprovalItem.params:type_name -> exeat.store.v1.ApprovalItem.ParamsEntry
+	24, // 10: exeat.store.v1.ApprovalItem.scope:type_name -> exeat.store.v1.ApprovalItem.ScopeEntry
 	7,  // 11: exeat.store.v1.ApprovalRule.groups:type_name -> exeat.store.v1.Groups
 	10, // 12: exeat.store.v1.Use.recent:type_name -> exeat.store.v1.RecentUse
 	13, // [13:13] is the sub-list for method output_type
@@ -2006,7 +2166,7 @@ func file_store_record_record_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_store_record_record_proto_rawDesc), len(file_store_record_record_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   23,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
