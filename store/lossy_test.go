@@ -12,7 +12,7 @@ import (
 
 var errLost = errors.New("no answer came")
 
-// lossy is a client whose transactions that write lose their answers: sent and
+// lossy is a client whose transactions of uses lose their answers: sent and
 // answered, sent and not answered, never sent, or sent late, after whoever
 // waited was told that no answer came.
 type lossy struct {
@@ -22,7 +22,7 @@ type lossy struct {
 	off  bool
 	late sync.WaitGroup
 	hold chan struct{} // closed: what is late is sent
-	// before runs once, before the next transaction that writes a use or call.
+	// before runs once, before the next transaction of a use.
 	before func()
 }
 
@@ -50,12 +50,10 @@ func (l *lossy) interpose(fn func()) {
 	l.before = fn
 }
 
-func (l *lossy) between(uses bool) (fn func()) {
+func (l *lossy) between() (fn func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if uses {
-		fn, l.before = l.before, nil
-	}
+	fn, l.before = l.before, nil
 	return fn
 }
 
@@ -88,10 +86,9 @@ func (l *lossy) Txn(ctx context.Context) clientv3.Txn {
 
 type lossyTxn struct {
 	clientv3.Txn
-	late   clientv3.Txn // the same, for one that is sent late
-	l      *lossy
-	writes bool
-	uses   bool // of a grant, or calls
+	late clientv3.Txn // the same, for one that is sent late
+	l    *lossy
+	uses bool // it writes uses of a grant, or calls
 }
 
 func (t *lossyTxn) If(cs ...clientv3.Cmp) clientv3.Txn {
@@ -101,18 +98,18 @@ func (t *lossyTxn) If(cs ...clientv3.Cmp) clientv3.Txn {
 
 func (t *lossyTxn) Then(ops ...clientv3.Op) clientv3.Txn {
 	for _, o := range ops {
-		t.writes = t.writes || o.IsPut() || o.IsDelete()
-		t.uses = t.uses || o.IsPut() && strings.Contains(string(o.KeyBytes()), "/use/") || strings.Contains(string(o.KeyBytes()), "/call/")
+		key := string(o.KeyBytes())
+		t.uses = t.uses || o.IsPut() && (strings.Contains(key, "/use/") || strings.Contains(key, "/call/"))
 	}
 	t.Txn, t.late = t.Txn.Then(ops...), t.late.Then(ops...)
 	return t
 }
 
 func (t *lossyTxn) Commit() (*clientv3.TxnResponse, error) {
-	if !t.writes {
+	if !t.uses { // whatever else the store does is left in peace
 		return t.Txn.Commit()
 	}
-	if fn := t.l.between(t.uses); fn != nil {
+	if fn := t.l.between(); fn != nil {
 		fn()
 	}
 	switch t.l.fate() {
