@@ -42,18 +42,3 @@ func parseRole(name string) (role, error) {
 	}
 	return "", fmt.Errorf("no role %q: want %s, %s or %s", name, roleAPI, roleXDS, roleAuthz)
 }
-
-// parseRoles reads names between commas.
-func parseRoles(text string) (roles, error) {
-	var list roles
-	for name := range strings.SplitSeq(text, ",") {
-		r, err := parseRole(strings.TrimSpace(name))
-		if err != nil {
-			return nil, err
-		}
-		if !list.has(r) {
-			list = append(list, r)
-		}
-	}
-	return list, nil
-}
