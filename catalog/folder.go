@@ -29,6 +29,7 @@ type file struct {
 type folder struct {
 	files    []file
 	policies []file // *.rego below policies/
+	tests    bool   // *_test.rego too
 	errs     Errors
 }
 

@@ -17,6 +17,38 @@ const policiesFolder = "policies"
 
 const maxPolicyDepth = 8
 
+// Policies reads the Rego of a catalog, or of any other folder: what is below
+// its policies/ folder, or below itself where it has none. Tests are among it.
+func Policies(dir string) ([]rego.Module, Errors) {
+	f := folder{tests: true}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, f.fail(path.Base(dir), "the folder "+whyNoRoot(err)).errs
+	}
+	defer func() { _ = root.Close() }() // nothing was written
+	below := policiesFolder
+	if info, err := root.Stat(policiesFolder); err != nil || !info.IsDir() {
+		below = "."
+	}
+	f = f.readPolicies(root, below, 0)
+	r := &reader{errs: f.errs}
+	r.policies(f.policies)
+	modules := make([]rego.Module, len(r.set.Policies))
+	for i, m := range r.set.Policies {
+		modules[i] = rego.Module{Path: m.Path, Source: m.Source}
+	}
+	return modules, r.errs.sorted()
+}
+
+// PolicyErrors brings problems of policies into the form of a catalog's.
+func PolicyErrors(problems []rego.Problem) Errors {
+	var errs Errors
+	for _, p := range problems {
+		errs = append(errs, Error{File: p.Path, Line: p.Line, Message: p.Message})
+	}
+	return errs.sorted()
+}
+
 // readPolicies reads the modules below a folder. Tests are not a part of the
 // catalog: they are left where they are.
 func (f folder) readPolicies(root *os.Root, dir string, depth int) folder {
@@ -48,11 +80,14 @@ func (f folder) readPolicy(root *os.Root, name string) folder {
 	switch path.Ext(name) {
 	case ".rego":
 	case ".yaml", ".yml", ".json":
+		if path.Dir(name) == "." { // of a catalog, or of no concern
+			return f
+		}
 		return f.fail(name, "only *.rego is read here; move it to the catalog's folder, or write what policies need to know as a rule")
 	default:
 		return f
 	}
-	if strings.HasSuffix(name, rego.TestSuffix) {
+	if strings.HasSuffix(name, rego.TestSuffix) && !f.tests {
 		return f
 	}
 	text, err := readWithin(root, name, maxFileBytes)

@@ -75,7 +75,8 @@ func (c *Client) RequestGrant(ctx context.Context, r GrantRequest) (Grant, error
 		Capability string            `json:"capability"`
 		Params     map[string]string `json:"params,omitempty"`
 		TTL        string            `json:"ttl,omitempty"`
-	}{r.Task, r.Capability, r.Params, duration(r.TTL)}
+		MaxUses    int64             `json:"maxUses,omitempty"`
+	}{r.Task, r.Capability, r.Params, duration(r.TTL), r.MaxUses}
 	var g Grant
 	err := c.do(ctx, call{method: http.MethodPost, path: "/v1/grants", query: waiting(r.Wait), in: in, out: &g, wait: r.Wait})
 	return g, err

@@ -56,7 +56,9 @@ func (s *Service) Explain(ctx context.Context, c Caller, q Question) (Explained,
 	}
 	out := Explained{Agent: agent.Name, Call: call}
 	for _, v := range views {
-		out.Tasks = append(out.Tasks, ExplainedTask{v.Task.ID, policy.Explain(cat, agent, v, &call, now)})
+		e := policy.Explain(cat, agent, v, &call, now)
+		e.Consult(ctx, cat, policy.CallFacts{Agent: agent, View: v, BytesOut: s.audit.Tally(v.Task.ID).Sent}, &call, now)
+		out.Tasks = append(out.Tasks, ExplainedTask{v.Task.ID, e})
 	}
 	if len(views) == 0 {
 		out.Tasks = []ExplainedTask{{"", policy.Explain(cat, agent, nil, &call, now)}}

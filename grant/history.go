@@ -1,6 +1,7 @@
 package grant
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -27,8 +28,11 @@ const (
 // history is what one request has found out about the past, so that trying
 // again neither counts it twice nor reads it twice.
 type history struct {
-	counted bool
-	owner   rates
+	// requests are to be counted: as many as are asked for together, and none
+	// when what was asked for is looked at again.
+	requests int
+	counted  bool
+	owner    rates
 }
 
 // historyOf gathers what the policies in force ask for.
@@ -40,7 +44,7 @@ func (s *Service) historyOf(
 		out.Denials += n
 	}
 	if cat.Policies().IssueUses("history", "owner") {
-		if err := s.countRequest(ctx, a.Agent.OwnerGroups, h, now); err != nil {
+		if err := s.countRequests(ctx, a.Agent.OwnerGroups, h, now); err != nil {
 			return out, fmt.Errorf("the owner's history: %w", err)
 		}
 		out.OwnerMinute, out.OwnerHour, out.OwnerDay = h.owner.counts(now)
@@ -56,9 +60,9 @@ func (s *Service) historyOf(
 	return out, nil
 }
 
-// countRequest counts a request for every group of its owner, and keeps what
+// countRequests counts a request for every group of its owner, and keeps what
 // was there before of the group with the most in the last hour.
-func (s *Service) countRequest(ctx context.Context, groups []string, h *history, now time.Time) error {
+func (s *Service) countRequests(ctx context.Context, groups []string, h *history, now time.Time) error {
 	if h.counted {
 		return nil
 	}
@@ -67,7 +71,7 @@ func (s *Service) countRequest(ctx context.Context, groups []string, h *history,
 		err := change(ctx, s.past, "owner/"+group, func(r *rates) {
 			r.prune(now)
 			before = r.clone()
-			r.add(now)
+			r.add(now, h.requests)
 		})
 		if err != nil {
 			return err
@@ -167,6 +171,9 @@ func change[T any, P interface {
 		text, err := json.Marshal(value)
 		if err != nil {
 			return err
+		}
+		if bytes.Equal(text, e.Value) {
+			return nil
 		}
 		if _, err := b.Swap(ctx, key, e.Revision, text); !errors.Is(err, store.ErrConflict) {
 			return err
@@ -275,11 +282,14 @@ func (r *rates) clone() rates {
 	return rates{maps.Clone(r.Seconds), maps.Clone(r.Minutes), maps.Clone(r.Hours)}
 }
 
-func (r *rates) add(now time.Time) {
+func (r *rates) add(now time.Time, n int) {
+	if n == 0 {
+		return
+	}
 	t := now.Unix()
-	r.Seconds[t]++
-	r.Minutes[t/60]++
-	r.Hours[t/3600]++
+	r.Seconds[t] += n
+	r.Minutes[t/60] += n
+	r.Hours[t/3600] += n
 }
 
 func (r *rates) prune(now time.Time) {

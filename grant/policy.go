@@ -28,18 +28,25 @@ func (s *Service) judge(ctx context.Context, cat *policy.Catalog, v *policy.Task
 		return ctx.Err()
 	case !got.Allowed:
 		return policyDenied(got.Rule, got.Messages...)
-	case got.MaxUses > 0:
-		return policyDenied("exeat.issue.maxUses", "the policy bounds the uses, which this version cannot count")
 	case got.TTL > 0 && got.TTL < minTTL:
 		return policyDenied("exeat.issue.ttl", "the policy leaves it less than "+minTTL.String())
 	case got.TTL > 0:
 		p.ttl = min(p.ttl, got.TTL)
 	}
+	p.grant.MaxUses = fewer(p.grant.MaxUses, got.MaxUses)
 	if got.Approval != nil {
 		p.rule = p.rule.Join(demanded(got.Approval))
 		p.why = append(p.why, "The policy exeat.issue asks for it.")
 	}
 	return nil
+}
+
+// fewer is the lower of two numbers of uses, of which 0 is any number.
+func fewer(a, b int64) int64 {
+	if a == 0 || b > 0 && b < a {
+		return b
+	}
+	return a
 }
 
 // demandWait is how long a request waits for people that only a policy asks for.

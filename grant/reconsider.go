@@ -50,7 +50,7 @@ func (s *Service) reconsidered(ctx context.Context, asked store.Asked) (next sto
 	}
 	for i := range asked.Grants {
 		g := &asked.Grants[i]
-		g.Owner, g.Digest, g.Catalog = ps[i].grant.Owner, ps[i].grant.Digest, cat.Revision()
+		g.Owner, g.Digest, g.Catalog, g.MaxUses = ps[i].grant.Owner, ps[i].grant.Digest, cat.Revision(), ps[i].grant.MaxUses
 	}
 	a.Round++
 	a.Votes = nil
@@ -70,7 +70,7 @@ func take(a *policy.Approval, ps []proposal, rule policy.ApprovalRule, catalog s
 func (s *Service) proposeAgain(ctx context.Context, cat *policy.Catalog, v *policy.TaskView, a *policy.Approval) ([]proposal, error) {
 	var ps []proposal
 	for _, i := range a.Items {
-		p, err := s.decide(ctx, cat, v, Request{Task: a.Task, Capability: i.Capability, Params: i.Params, TTL: i.TTL}, new(history))
+		p, err := s.decide(ctx, cat, v, Request{Task: a.Task, Capability: i.Capability, Params: i.Params, TTL: i.TTL, MaxUses: i.MaxUses}, new(history))
 		if err != nil {
 			return nil, err
 		}

@@ -16,6 +16,7 @@ type Request struct {
 	Capability string
 	Params     map[string]string
 	TTL        time.Duration // the capability's own when zero
+	MaxUses    int64         // the capability's own when zero
 }
 
 const (
@@ -45,7 +46,7 @@ const MaxTogether = 16
 // When one of them needs approval, people decide on all of them together.
 func (s *Service) RequestAll(ctx context.Context, c Caller, rs []Request, wait time.Duration) ([]Status, error) {
 	began := s.store.Now()
-	gs, err := s.issue(ctx, c, rs, new(history))
+	gs, err := s.issue(ctx, c, rs, &history{requests: len(rs)})
 	if err != nil {
 		s.metrics.requests.WithLabelValues(resultOf(err)).Inc()
 		return nil, err
@@ -234,18 +235,22 @@ func (s *Service) decide(ctx context.Context, cat *policy.Catalog, v *policy.Tas
 	if err != nil {
 		return proposal{}, err
 	}
+	uses, err := resolved.Capability.Uses(r.MaxUses)
+	if err != nil {
+		return proposal{}, err
+	}
 	p := proposal{
 		grant: policy.Grant{
 			ID: policy.GrantID(newID("g_")), Task: v.Task.ID, Agent: agent.Name, Owner: agent.OwnerGroups,
 			Instance: v.Task.Instance, Capability: resolved.Capability.Name, Params: resolved.Params,
-			Destination: resolved.Destination.Name, Digest: resolved.Digest, Catalog: cat.Revision(),
+			Destination: resolved.Destination.Name, Digest: resolved.Digest, Catalog: cat.Revision(), MaxUses: uses,
 		},
 		resolved: resolved, ttl: ttl, rule: resolved.Capability.Approval,
 	}
 	if p.rule != nil {
 		p.why = []string{"Capability " + resolved.Capability.Name + " (" + string(resolved.Capability.Risk) + " risk) asks for it."}
 	}
-	err = s.judge(ctx, cat, v, policy.Ask{Agent: agent, Task: &v.Task, Resolved: resolved, TTL: ttl}, &p, h)
+	err = s.judge(ctx, cat, v, policy.Ask{Agent: agent, Task: &v.Task, Resolved: resolved, TTL: ttl, MaxUses: uses}, &p, h)
 	return p, err
 }
 

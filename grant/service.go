@@ -9,6 +9,7 @@ import (
 
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/exeat-dev/exeat/audit"
 	"github.com/exeat-dev/exeat/policy"
@@ -45,6 +46,7 @@ type Service struct {
 	retention time.Duration
 	log       *slog.Logger
 	metrics   *metrics
+	calls     singleflight.Group // of requests that calls make
 }
 
 // Limits and waits.

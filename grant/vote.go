@@ -81,11 +81,12 @@ func (s *Service) activated(ctx context.Context, asked store.Asked) (store.Asked
 	}
 	for i, item := range asked.Approval.Items {
 		g := &asked.Grants[i]
-		life, err := activeLife(g.Life, asked.Approval.Narrowed(item).TTL, v.Task, now)
+		narrowed := asked.Approval.Narrowed(item)
+		life, err := activeLife(g.Life, narrowed.TTL, v.Task, now)
 		if err != nil {
 			return asked, err
 		}
-		g.Life, g.Catalog = life, cat.Revision()
+		g.Life, g.Catalog, g.MaxUses = life, cat.Revision(), narrowed.MaxUses
 		if err := s.noteHeld(ctx, cat, *g); err != nil {
 			return asked, err
 		}

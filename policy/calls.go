@@ -35,17 +35,23 @@ func (c *Catalog) JudgeCall(ctx context.Context, f CallFacts, call *Call, now ti
 	if !c.Policies().HasCall() {
 		return nil
 	}
+	if v := f.ground(c.rego).Call(ctx, f.Input(call, now)); !v.Allowed {
+		return &CallRule{Rule: v.Rule, Messages: v.Messages}
+	}
+	return nil
+}
+
+// Input is what exeat.call sees of the call at now.
+func (f *CallFacts) Input(call *Call, now time.Time) *rego.CallInput {
 	in := &rego.CallInput{
-		Method: call.Method, Scheme: call.Scheme, Host: call.Host, Port: call.Port, Path: call.Path,
+		CallGround: f.grounds(),
+		Method:     call.Method, Scheme: call.Scheme, Host: call.Host, Port: call.Port, Path: call.Path,
 		Segments: call.Segments, HasBody: call.HasBody, Time: now, History: f.history(),
 	}
 	for _, q := range call.Query {
 		in.Query = append(in.Query, rego.Pair(q))
 	}
-	if v := f.ground(c.rego).Call(ctx, in); !v.Allowed {
-		return &CallRule{Rule: v.Rule, Messages: v.Messages}
-	}
-	return nil
+	return in
 }
 
 // history is what the task did before the call.

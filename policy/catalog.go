@@ -167,6 +167,7 @@ type Agent struct {
 	OwnerGroups               []string
 	Contact, Environment      string
 	eligible                  []Eligible // in order of the capabilities' names
+	onCall                    []*Destination
 }
 
 // Eligible is a capability that an agent may ask for.
@@ -231,6 +232,8 @@ type Capability struct {
 	Destination       *Destination
 	TTL, MaxTTL       time.Duration
 	Approval          *ApprovalRule // nil: nobody is asked
+	OnCall            bool          // a call may ask for it by being made
+	Limits            Limits
 
 	provider *v1alpha1.Provider // nil: no credential is put on the call
 	scope    map[string]template
@@ -274,11 +277,13 @@ const (
 	CodeParamNotAllowed   = "param_not_allowed"
 	CodeTTLTooLong        = "ttl_too_long"
 	CodePolicyDenied      = "policy_denied"
+	CodeTooManyUses       = "too_many_uses"
 )
 
 // RequestError says what is wrong with a request for a grant. It never holds a value.
 type RequestError struct {
-	Code    string // unknown_capability | not_eligible | missing_param | unknown_param | param_not_allowed | ttl_too_long | policy_denied
+	// Code is one of the codes above.
+	Code    string
 	Field   string // such as params.ticket
 	Message string // what would be right
 }

@@ -19,7 +19,7 @@ func (r *Resolved) Calls() []string {
 			hosts = slices.Sorted(slices.Values(r.Destination.Hosts))
 		}
 		for _, host := range hosts {
-			out = append(out, b.method+" "+r.Destination.origin(host)+b.pathText()+b.extent())
+			out = append(out, b.method+" "+r.Destination.origin(host)+b.wirePath()+b.extent())
 		}
 	}
 	return out
@@ -33,7 +33,9 @@ func (d *Destination) origin(host string) string {
 	return d.Scheme() + "://" + host
 }
 
-func (b *bound) pathText() string {
+// wirePath is the path as it would be on the wire, where no text looks like a
+// wildcard or like another text.
+func (b *bound) wirePath() string {
 	var s strings.Builder
 	for _, p := range b.path {
 		s.WriteByte('/')

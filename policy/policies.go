@@ -49,14 +49,19 @@ func (c *Catalog) Judge(ctx context.Context, a Ask, now time.Time) rego.Issued {
 	if !c.Policies().HasIssue() {
 		return rego.Issued{Verdict: rego.Verdict{Allowed: true}}
 	}
+	return c.rego.Issue(ctx, a.Input(now))
+}
+
+// Input is what exeat.issue sees of the request at now.
+func (a Ask) Input(now time.Time) rego.IssueInput {
 	p := a.Resolved.Capability
-	return c.rego.Issue(ctx, rego.IssueInput{
+	return rego.IssueInput{
 		Agent: a.Agent.rego(), Capability: p.Name, Destination: a.Resolved.Destination.Name, Params: a.Resolved.Params,
 		Risk: string(p.Risk), Sensitivity: string(p.Sensitivity), TTL: a.TTL, MaxUses: a.MaxUses,
 		Task: string(a.Task.ID), TaskType: a.Task.Type, TaskBegan: a.Task.Began,
 		Purpose: a.Task.Purpose, Context: a.Task.Context, StartedBy: a.Task.StartedBy,
 		Envelope: a.Envelope, Chain: a.Chain, Approvers: a.Approvers, Time: now, History: a.History,
-	})
+	}
 }
 
 // rego is the agent as policies see it.

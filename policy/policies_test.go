@@ -160,3 +160,22 @@ func TestAnUnknownSensitivityIsTheHighest(t *testing.T) {
 		t.Errorf("got %v", got)
 	}
 }
+
+func TestExplainTellsOfThePolicy(t *testing.T) {
+	t.Parallel()
+	cat := withPolicies(t, "package exeat.call\n\nallow := true\n\ndeny contains \"not now\" if input.call.method == \"GET\"\n")
+	agent, _ := cat.Agent("triage")
+	h := held(t, cat, g1, "triage", "read-ticket", map[string]string{"project": "OPS", "ticket": "OPS-42"})
+	v := view("triage", h)
+	c := call(t, "GET", "https://tickets.example.org/v1/tickets/OPS-42")
+	e := Explain(cat, agent, v, c, t0)
+	e.Consult(t.Context(), cat, CallFacts{Agent: agent, View: v}, c, t0)
+	if e.Reason != PolicyDenied || e.Policy == nil || e.Policy.Rule != "exeat.call.deny" || e.Policy.Messages[0] != "not now" {
+		t.Errorf("got %+v", e)
+	}
+	other := call(t, "GET", "https://tickets.example.org/v1/tickets/OPS-43")
+	e = Explain(cat, agent, v, other, t0)
+	if e.Consult(t.Context(), cat, CallFacts{Agent: agent, View: v}, other, t0); e.Reason != CallNotGranted || e.Policy != nil {
+		t.Errorf("what no grant covers: %+v", e)
+	}
+}

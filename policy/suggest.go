@@ -13,8 +13,8 @@ const maxNext = 3
 // have not decided on yet.
 const ActionAwaitApproval = "await_approval"
 
-// awaiting says where a pending grant can be waited for.
-func awaiting(g *Grant) []Next {
+// Awaiting says where a pending grant can be waited for.
+func Awaiting(g *Grant) []Next {
 	return []Next{{
 		Action: ActionAwaitApproval, Capability: g.Capability, Params: g.Params,
 		Approval: string(g.Approval), Address: "/v1/grants/" + string(g.ID) + "?wait=30s",

@@ -67,6 +67,8 @@ type Held struct {
 	Credential *SealedCredential
 	// Ground keeps what policies make of the grant; nil: nothing is kept.
 	Ground *Ground
+	// Use is what was used of it, as far as this replica knows.
+	Use Use
 }
 
 // SealedCredential is what the store holds for a grant: only role authz opens it.
@@ -98,6 +100,6 @@ type TaskView struct {
 	Cuts map[string]int64
 	// Touches are what the task has reached, sorted, while a policy asks for it.
 	Touches []Touch
-	// Revision is the store revision of the last change to any of this.
+	// Revision is the store revision of the last change to any of this but uses.
 	Revision int64
 }

@@ -30,11 +30,17 @@ type check struct {
 	request
 	call     policy.Call // zero until it is parsed
 	decision policy.Decision
-	removed  []string
+	// used: a use was spent, and the end of the call is to be settled.
+	used bool
+	// after is how long to wait, where the denial knows it.
+	after   time.Duration
+	removed []string
 	// own is the touch that was made for this call, if there had to be one.
 	own *policy.Touch
 	// refused: the peer is an agent itself, and learns nothing at all.
 	refused bool
+	// asked: the call has asked for a grant by being made.
+	asked bool
 }
 
 // Check answers one ext_authz request (envoy.service.auth.v3). A call is
@@ -86,32 +92,36 @@ func (s *Server) afterPanic(ctx context.Context, c *check) (resp *authv3.CheckRe
 }
 
 // run is the order of a call: fresh, decided, credential, record, last look. A
-// call that reaches what its task has not reached before is judged, that is made
-// durable, and it is judged again.
+// call that something must precede, such as making durable what it is the first
+// to reach, is judged, that is done, and it is judged again.
 func (s *Server) run(ctx context.Context, c *check, req *authv3.CheckRequest) (*authv3.CheckResponse, error) {
-	for range touchAttempts {
-		resp, untouched, err := s.once(ctx, c, req)
-		if untouched == nil {
+	for range judgeAttempts {
+		resp, before, err := s.once(ctx, c, req)
+		if before == nil {
 			return resp, err
 		}
-		if !s.touch(ctx, c, *untouched) {
+		if !before(ctx) {
 			break
 		}
 	}
 	return s.deny(ctx, c, policy.StateStale)
 }
 
-// once answers on the state as it is; or, with no answer, says what must be
-// durable first.
-func (s *Server) once(ctx context.Context, c *check, req *authv3.CheckRequest) (*authv3.CheckResponse, *policy.Touch, error) {
+// judgeAttempts bounds how often a call is judged: once more for its touch, for
+// the grant that it asks for, and for another that came to cover it meanwhile.
+const judgeAttempts = 4
+
+// once answers on the state as it is; or, with no answer, gives what must be
+// done first, which reports whether it was. No check counts as running then.
+func (s *Server) once(ctx context.Context, c *check, req *authv3.CheckRequest) (*authv3.CheckResponse, func(context.Context) bool, error) {
 	fresh := s.index.Fresh(ctx)
 	defer s.index.Begin().Done()
 
 	c.now = s.now()
 	c.revision, c.catalog = s.index.Revision(), s.index.Catalog()
 	c.decision = s.judge(ctx, c, req)
-	if t := c.untouched(); t != nil && fresh {
-		return nil, t, nil
+	if before := s.before(c); before != nil && fresh {
+		return nil, before, nil
 	}
 	var resp *authv3.CheckResponse
 	var err error
@@ -124,6 +134,17 @@ func (s *Server) once(ctx context.Context, c *check, req *authv3.CheckRequest) (
 		resp, err = s.allow(ctx, c, req)
 	}
 	return resp, nil, err
+}
+
+// before is what must be done before the call can be answered; nil for nothing.
+func (s *Server) before(c *check) func(context.Context) bool {
+	if t := c.untouched(); t != nil {
+		return func(ctx context.Context) bool { return s.touch(ctx, c, *t) }
+	}
+	if n, ok := s.onCall(c); ok {
+		return func(ctx context.Context) bool { return s.request(ctx, c, n) }
+	}
+	return nil
 }
 
 // judge finds out who calls for what, and decides.
@@ -180,6 +201,9 @@ func (s *Server) decide(ctx context.Context, c *check) policy.Decision {
 		return policy.Decision{Reason: policy.MalformedCall}
 	}
 	d := policy.Decide(c.catalog, c.agent, c.view, &c.call, c.now)
+	if d.Reason == policy.UsesExhausted && c.asksAgain(d.Held) {
+		d = policy.Decide(c.catalog, c.agent, c.view, &c.call, c.now)
+	}
 	if d.Allowed() && !c.served(d.Held) {
 		// Granted, but this sidecar is not configured for it, or not yet.
 		d.Reason = policy.StateStale
@@ -221,9 +245,13 @@ func (c *check) served(held *policy.Held) bool {
 	return held.Resolved.Destination.Name == c.chain
 }
 
-// allow puts the credential on, writes the decision and looks once more at the
-// grant before the answer leaves.
+// allow spends a use, puts the credential on, writes the decision and looks
+// once more at the grant before the answer leaves. Whatever denies after the
+// use was spent leaves it spent.
 func (s *Server) allow(ctx context.Context, c *check, req *authv3.CheckRequest) (*authv3.CheckResponse, error) {
+	if reason := s.consume(ctx, c); reason != policy.Allowed {
+		return s.deny(ctx, c, reason)
+	}
 	headers, err := s.credentials.Apply(ctx, c.decision.Held, &c.call)
 	if err != nil {
 		return s.deny(ctx, c, s.lacking(ctx, c))

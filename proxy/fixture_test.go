@@ -128,6 +128,8 @@ type world struct {
 	onFresh   func()
 	onApply   func() error
 	onRecord  func(audit.Decision) error
+	onUse     func(*policy.Held, policy.UseRequest) policy.Spending // nil: nothing may be used
+	ends      chan policy.CallEnd
 	decisions []audit.Decision
 	outcomes  []audit.Outcome
 }
@@ -175,6 +177,20 @@ func (w *world) Decision(_ context.Context, d audit.Decision) error {
 	return nil
 }
 
+func (w *world) Consume(_ context.Context, h *policy.Held, u policy.UseRequest) policy.Spending {
+	if w.onUse == nil {
+		return policy.Spending{}
+	}
+	return w.onUse(h, u)
+}
+
+func (w *world) Settle(_ context.Context, _ *policy.Held, use string, end policy.CallEnd) error {
+	if use != "" {
+		w.ends <- end
+	}
+	return nil
+}
+
 func (w *world) Outcome(_ context.Context, o audit.Outcome) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -185,7 +201,7 @@ func (w *world) Outcome(_ context.Context, o audit.Outcome) {
 func (w *world) server(t testing.TB, peer string) *Server {
 	t.Helper()
 	s, err := New(Config{
-		Index: w, Now: func() time.Time { return w.now }, Credentials: w, Audit: w,
+		Index: w, Now: func() time.Time { return w.now }, Credentials: w, Consumer: w, Audit: w,
 		Registry: prometheus.NewRegistry(), Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	})
 	if err != nil {

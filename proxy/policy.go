@@ -7,10 +7,6 @@ import (
 	"github.com/exeat-dev/exeat/policy"
 )
 
-// touchAttempts bounds how often a call is judged: once more for its touch,
-// and once more if another grant came to cover it meanwhile.
-const touchAttempts = 3
-
 // Touches makes durable what tasks reach, before they do. *store.Store is one.
 type Touches interface {
 	// Touch returns once every authz replica judges by it. No check may be

@@ -241,3 +241,20 @@ func TestABombInAPolicyDenies(t *testing.T) {
 		t.Errorf("took %v", took)
 	}
 }
+
+// Without an exeat.call package a check pays nothing for policies.
+func TestNoPolicyCostsNothing(t *testing.T) {
+	w := newWorld(t)
+	s := w.server(t, sidecarOne)
+	agent, _ := w.cat.Agent("triage")
+	c := &check{catalog: w.cat, agent: agent, view: w.views[taskID], now: w.now, decision: policy.Decision{Reason: policy.Allowed, Held: w.one()}}
+	ctx := t.Context()
+	if n := testing.AllocsPerRun(100, func() {
+		s.consult(ctx, c, &c.decision, c.view)
+		if c.untouched() != nil || !c.decision.Allowed() || !s.stillConsents(ctx, c, c.view, c.decision.Held) {
+			t.Error("a policy had a say")
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}

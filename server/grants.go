@@ -19,12 +19,7 @@ type (
 	requestInput struct {
 		Proof
 		Wait Duration `query:"wait" doc:"How long to wait until it is ready; 10s when absent, at most 1m."`
-		Body struct {
-			Task       string            `json:"task" maxLength:"64"`
-			Capability string            `json:"capability" maxLength:"253" example:"read-ticket"`
-			Params     map[string]string `json:"params,omitempty" maxProperties:"64"`
-			TTL        Duration          `json:"ttl,omitzero" doc:"How long it lasts; what the capability says when absent."`
-		}
+		Body GrantRequest
 	}
 	requestOutput struct {
 		Status int
@@ -51,8 +46,10 @@ func (b builder) grantRoutes() {
 	tag := []string{"grants"}
 	serve(b, verbOwn, huma.Operation{OperationID: "requestGrant", Method: http.MethodPost, Path: "/v1/grants", Tags: tag,
 		Summary: "Ask for a grant", DefaultStatus: http.StatusCreated, Responses: b.requestResponses(),
-		Description: "201: it is ready. 202: it is not yet; read it with wait. 403: it is refused, and the problem's code says why.",
+		Description: "201: it is ready. 202: it is not yet, or people must approve it; read it with wait. 403: it is refused, and the problem's code says why. A list is given or approved as one.",
 	}, bodyRequired, b.requestGrant)
+	b.listRoute(b.table["POST /v1/grants"])
+	eitherForm(b.api, "/v1/grants")
 	serve(b, policy.VerbView, huma.Operation{OperationID: "getGrant", Method: http.MethodGet, Path: "/v1/grants/{id}", Tags: tag,
 		Summary: "Read a grant, or wait until it is ready"}, bodyNone, b.getGrant)
 	serve(b, verbOwn, huma.Operation{OperationID: "endGrant", Method: http.MethodPost, Path: "/v1/grants/{id}/end", Tags: tag,
@@ -74,9 +71,7 @@ func (b builder) requestResponses() map[string]*huma.Response {
 // requestGrant holds its answer back until the grant is ready, so that an
 // ordinary agent needs no second request.
 func (b builder) requestGrant(ctx context.Context, c grant.Caller, in *requestInput) (*requestOutput, error) {
-	st, err := b.grants.Request(ctx, c, grant.Request{
-		Task: policy.TaskID(in.Body.Task), Capability: in.Body.Capability, Params: in.Body.Params, TTL: in.Body.TTL.Duration,
-	}, waitOf(in.Wait.Duration, defaultWait))
+	st, err := b.grants.Request(ctx, c, in.Body.request(), waitOf(in.Wait.Duration, defaultWait))
 	if err != nil {
 		return nil, err
 	}

@@ -3,7 +3,9 @@ package server
 import (
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -22,6 +24,7 @@ type Problem struct {
 	Code   string  `json:"code" doc:"The kind of problem, for programs."`
 	Detail string  `json:"detail" doc:"What happened, and what to do next."`
 	Errors []Fault `json:"errors,omitempty" doc:"Which fields are at fault."`
+	StepUp *StepUp `json:"stepUp,omitempty" doc:"How recently and how to authenticate, with code step_up_required."`
 }
 
 // Fault is one field at fault.
@@ -83,6 +86,10 @@ var (
 	codeKeyReused        = code{"idempotency_key_reused", http.StatusUnprocessableEntity, "The idempotency key was used for something else"}
 	codeAttemptRuns      = code{"attempt_running", http.StatusConflict, "The first attempt is still running"}
 	codeAttemptLost      = code{"attempt_unknown", http.StatusConflict, "The first attempt's outcome is not known"}
+	codeRestarted        = code{"request_changed", http.StatusConflict, "The request changed with the catalog"}
+	codeCodeNeeded       = code{"code_required", http.StatusForbidden, "A code from the server's terminal is needed"}
+	codeWrongCode        = code{"wrong_code", http.StatusForbidden, "The code is not taken"}
+	codeNoTerminal       = code{"no_terminal", http.StatusForbidden, "The server has no terminal to show a code on"}
 	codeTooMany          = code{"too_many", http.StatusTooManyRequests, "There are too many"}
 	codeFull             = code{"store_full", http.StatusServiceUnavailable, "The store is full"}
 	codeUnavailable      = code{"unavailable", http.StatusServiceUnavailable, "Not available now"}
@@ -106,12 +113,7 @@ func (p *Problem) at(field string) *Problem {
 // write sends p; nothing may have been written before.
 func (p *Problem) write(w http.ResponseWriter) {
 	w.Header().Set("Content-Type", problemJSON)
-	if p.Status == http.StatusUnauthorized { // RFC 9110 section 11.6.1
-		w.Header().Set("WWW-Authenticate", "Bearer")
-	}
-	if p.Status == http.StatusServiceUnavailable {
-		w.Header().Set("Retry-After", "1")
-	}
+	maps.Copy(w.Header(), p.GetHeaders())
 	w.WriteHeader(p.Status)
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)
@@ -124,7 +126,10 @@ func problemOf(err error) *Problem {
 	var p *Problem
 	var refused *policy.RequestError
 	var invalid *grant.InvalidError
+	var vote *policy.VoteError
 	switch {
+	case errors.As(err, &vote):
+		return votedProblem(vote)
 	case errors.As(err, &p):
 		return p
 	case errors.As(err, &refused):
@@ -139,6 +144,48 @@ func problemOf(err error) *Problem {
 		}
 	}
 	return problem(codeInternal, "The request failed for a reason that is in the server's log; try again later.")
+}
+
+// GetHeaders gives what an answer with p has besides its type; for huma.
+func (p *Problem) GetHeaders() http.Header {
+	h := http.Header{}
+	switch p.Status {
+	case http.StatusUnauthorized: // RFC 9110 section 11.6.1
+		h.Set("WWW-Authenticate", p.challenge())
+	case http.StatusServiceUnavailable:
+		h.Set("Retry-After", "1")
+	}
+	return h
+}
+
+// challenge says what authentication is wanted (RFC 6750 section 3, RFC 9470
+// section 3).
+func (p *Problem) challenge() string {
+	if p.StepUp == nil {
+		return "Bearer"
+	}
+	c := `Bearer error="insufficient_user_authentication", max_age=` + strconv.Itoa(int(p.StepUp.MaxAge.Seconds()))
+	if p.StepUp.ACR != "" {
+		c += `, acr_values=` + strconv.Quote(p.StepUp.ACR)
+	}
+	return c
+}
+
+// voteStatus gives the HTTP status of a vote that does not count; any other
+// code is that of someone who may not.
+var voteStatus = map[string]int{
+	policy.CodeStepUp: http.StatusUnauthorized, policy.CodeVotedBefore: http.StatusConflict, policy.CodeDigest: http.StatusConflict,
+	policy.CodeDecided: http.StatusConflict, policy.CodeNotNarrower: http.StatusUnprocessableEntity,
+}
+
+func votedProblem(e *policy.VoteError) *Problem {
+	status, ok := voteStatus[e.Code]
+	if !ok {
+		status = http.StatusForbidden
+	}
+	return &Problem{
+		Type: problemBase + e.Code, Title: "The approval does not count", Status: status, Code: e.Code, Detail: e.Message, StepUp: wireStepUp(e.StepUp),
+	}
 }
 
 // refusal answers a request that the catalog does not permit.
@@ -156,17 +203,18 @@ var sentinels = [...]struct {
 	code   code
 	detail string
 }{
-	{grant.ErrNotFound, codeNotFound, "There is no such task or grant here, or it is not yours."},
+	{grant.ErrNotFound, codeNotFound, "There is no such task, grant or request here, or it is not yours."},
 	{grant.ErrProof, codeTaskProof, "Send the task's credential in the header Exeat-Task-Credential, or call " + policy.HostAPI + " through the task's proxy."},
 	{grant.ErrOperator, codeNotOperator, "Ask an operator, or someone whom an Access of the catalog lets do it; an agent ends the grant or the task itself."},
 	{grant.ErrNoInstance, codeOperatorHasNone, "Tasks and grants belong to a sidecar: start it with exeat run, and call its EXEAT_URL."},
 	{grant.ErrEnded, codeEnded, "What ended does not come back; start a new task or ask for a new grant."},
 	{grant.ErrTooMany, codeTooMany, "End what is no longer needed, then ask again."},
+	{grant.ErrRestarted, codeRestarted, "The catalog in force gives it another meaning, and approvals start over: look at it again, and approve what you then see."},
 	{grant.ErrNoCatalog, codeUnavailable, "No catalog is in force yet; try again in a moment."},
 	{store.ErrFloor, codeRevokedMeanwhile, "It was revoked while it was being asked for; ask again if it is still needed."},
 	{store.ErrConflict, codeChanged, "It was changed by someone else at the same moment; try again."},
 	{store.ErrFull, codeFull, "The store takes endings only until there is room again; tell an operator."},
-	{store.ErrNotFound, codeNotFound, "There is no such task or grant here, or it is not yours."},
+	{store.ErrNotFound, codeNotFound, "There is no such task, grant or request here, or it is not yours."},
 	{store.ErrClosed, codeUnavailable, "The server is stopping; try again in a moment."},
 }
 
@@ -209,6 +257,9 @@ func faultOf(err error) Fault {
 		return Fault{Message: "not valid"}
 	}
 	field := strings.TrimPrefix(d.Location, "body.")
+	if rest, list := strings.CutPrefix(d.Location, "body["); list { // only grants come as a list
+		field = "grants[" + rest
+	}
 	if field == "body" {
 		field = ""
 		// Only a decoder speaks of the whole body, and it may quote it.

@@ -21,6 +21,7 @@ type route struct {
 	verb   policy.Verb // what people need to be allowed
 	public bool        // needs no caller
 	body   bodyRule
+	list   string // where a body is served that is a list; empty: nowhere
 }
 
 // bodyRule says what a route takes as its body.

@@ -37,6 +37,7 @@ func (s *Server) routes(local bool) *router {
 	b.taskRoutes()
 	b.grantRoutes()
 	b.catalogRoutes()
+	b.approvalRoutes()
 	b.explainRoutes()
 	b.mcpRoutes()
 	if local {
@@ -70,6 +71,10 @@ func collect(doc *huma.OpenAPI, s *huma.Schema, names map[string]bool) {
 	if s == nil {
 		return
 	}
+	for _, either := range s.OneOf {
+		collect(doc, either, names)
+	}
+	collect(doc, s.Items, names)
 	if name := strings.TrimPrefix(s.Ref, schemaPrefix); s.Ref != "" && !names[name] {
 		names[name] = true
 		collect(doc, doc.Components.Schemas.SchemaFromRef(s.Ref), names)

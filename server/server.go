@@ -42,6 +42,9 @@ type Config struct {
 	Snapshot func(ctx context.Context, w io.Writer) (latest int64, err error)
 	// People verifies who people are; one with the system's roots when nil.
 	People *oidc.Verifier
+	// Terminal is where codes are shown that approve on the operator's socket:
+	// this process's own, which no agent reads. nil: nothing is approved there.
+	Terminal io.Writer
 	// TrustDomain whose identities are served, such as exeat.local.
 	TrustDomain string
 	Registry    prometheus.Registerer
@@ -56,6 +59,7 @@ type Server struct {
 	enroller Enroller
 	snapshot func(context.Context, io.Writer) (int64, error)
 	people   *oidc.Verifier
+	codes    *codes
 	domain   string
 	log      *slog.Logger
 	requests *prometheus.CounterVec
@@ -83,7 +87,7 @@ func New(cfg Config) (*Server, error) {
 		cfg.People = oidc.NewVerifier(nil, cfg.Store.Now)
 	}
 	s := &Server{
-		people: cfg.People,
+		people: cfg.People, codes: newCodes(cfg.Terminal, cfg.Store.Now),
 		grants: cfg.Grants, index: cfg.Store.Index(), issuer: cfg.Issuer, enroller: cfg.Enroller,
 		snapshot: cfg.Snapshot, domain: cfg.TrustDomain, log: cfg.Log, attempts: cfg.Store.Bucket("attempt"), now: cfg.Store.Now,
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -151,6 +155,7 @@ func (s *Server) admit(w http.ResponseWriter, req *http.Request, r *router, rout
 	if p != nil {
 		return p
 	}
+	req = route.listed(req)
 	if len(req.Header.Values(headerKey)) > 0 && mutates(req) && !route.public {
 		return s.once(w, req, r, route, callerOf(req.Context()))
 	}

@@ -28,6 +28,7 @@ type holding struct {
 	id         policy.GrantID
 	own        *policy.Held // as its record says; nil: no record
 	credential *policy.SealedCredential
+	use        *policy.Use // nil: never used
 	// folded is own with its task's end folded in; nil until that is asked for.
 	folded *policy.Held
 }
@@ -36,6 +37,10 @@ type holding struct {
 func (h *holding) hold(own *policy.Held) {
 	if own != nil {
 		own.Credential = h.credential
+		own.Use = policy.Use{}
+		if h.use != nil {
+			own.Use = *h.use
+		}
 	}
 	h.own, h.folded = own, nil
 }

@@ -61,6 +61,7 @@ type Store struct {
 	beat   beater
 	space  space
 	local  elections
+	turns  turns // of uses
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc

@@ -114,7 +114,7 @@ func (s *Store) GetTask(ctx context.Context, id policy.TaskID) (policy.Task, err
 	return t, err
 }
 
-// DropTask forgets an ended task, its grants' tombstones, credentials, cut keys and touches (retention).
+// DropTask forgets an ended task with all that was kept under it (retention): its grants' tombstones, credentials, cut keys, approvals, touches, uses and calls.
 // A task that has not ended is ErrConflict; one that is not there is no error.
 func (s *Store) DropTask(ctx context.Context, id policy.TaskID) error {
 	const op = "drop task"
@@ -136,6 +136,8 @@ func (s *Store) DropTask(ctx context.Context, id policy.TaskID) error {
 		clientv3.OpDelete(keyCuts(id), clientv3.WithPrefix()),
 		clientv3.OpDelete(keyApprovals(id), clientv3.WithPrefix()),
 		clientv3.OpDelete(keyTouches(id), clientv3.WithPrefix()),
+		clientv3.OpDelete(keyUses(id), clientv3.WithPrefix()),
+		clientv3.OpDelete(keyCalls(id), clientv3.WithPrefix()),
 		clientv3.OpDelete(keyFloor(policy.Scope{Kind: policy.ScopeTask, Name: string(id)})))
 	if err == nil && !ok {
 		err = fmt.Errorf("%s: %w", op, ErrConflict)

@@ -22,7 +22,7 @@ type losing struct {
 	before, after atomic.Int32
 }
 
-var errLost = status.Error(codes.Unavailable, "the member died")
+var errUnheard = status.Error(codes.Unavailable, "the member died")
 
 func (l *losing) Txn(ctx context.Context) clientv3.Txn { return &losingTxn{l.KV.Txn(ctx), l} }
 
@@ -35,11 +35,11 @@ func (t *losingTxn) If(c ...clientv3.Cmp) clientv3.Txn  { t.Txn = t.Txn.If(c...)
 func (t *losingTxn) Then(o ...clientv3.Op) clientv3.Txn { t.Txn = t.Txn.Then(o...); return t }
 func (t *losingTxn) Commit() (*clientv3.TxnResponse, error) {
 	if t.l.before.Add(-1) >= 0 {
-		return nil, errLost
+		return nil, errUnheard
 	}
 	r, err := t.Txn.Commit()
 	if t.l.after.Add(-1) >= 0 {
-		return nil, errLost
+		return nil, errUnheard
 	}
 	return r, err
 }

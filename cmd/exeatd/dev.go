@@ -20,6 +20,8 @@ type devOptions struct {
 	trustDomain            string
 	svidTTL                time.Duration
 	auditSync              string
+	policyBundle           string
+	policyKeys, policyCA   string
 	verbose                bool
 }
 
@@ -44,6 +46,9 @@ to DATA/endpoints.json. Port 0 takes any free one.`,
 	f.StringVar(&o.trustDomain, "trust-domain", "", "SPIFFE trust domain at first start (the catalog's when empty)")
 	f.DurationVar(&o.svidTTL, "svid-ttl", time.Hour, "life of an X.509-SVID; renewed at half of it")
 	f.StringVar(&o.auditSync, "audit-sync", "process", "what a decision survives before a call leaves: process (its death) or disk (power loss)")
+	f.StringVar(&o.policyBundle, "policy-bundle", "", "OPA bundle with the policies: a folder, a .tar.gz file or an https URL (the catalog's folder policies when empty)")
+	f.StringVar(&o.policyKeys, "policy-keys", "", "JSON file of the public keys that verify the bundle; unsigned ones are refused then")
+	f.StringVar(&o.policyCA, "policy-ca", "", "PEM file to trust for the bundle's https instead of the system's roots")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "log at debug level")
 	_ = cmd.MarkFlagRequired("catalog")
 	return cmd

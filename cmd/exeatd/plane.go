@@ -43,9 +43,11 @@ type plane struct {
 	minter *credential.Manager
 	proxy  *proxy.Server
 
+	// Roles api and authz.
+	failures *credential.Failures // nil where this process mints itself
+	grants   *grant.Service
+
 	// Role api.
-	failures  *credential.Failures // nil where this process mints itself
-	grants    *grant.Service
 	api       *server.Server
 	publisher *catalog.Publisher
 
@@ -73,10 +75,10 @@ func open(ctx context.Context, s settings, log *slog.Logger) (*plane, error) {
 func (p *plane) steps() []func(context.Context) error {
 	steps := []func(context.Context) error{p.openStore, p.openIdentity, p.openListeners, p.openAudit}
 	if p.settings.roles.has(roleAuthz) {
-		steps = append(steps, p.openCredentials, p.openProxy)
+		steps = append(steps, p.openCredentials, p.openGrants, p.openProxy)
 	}
 	if p.settings.roles.has(roleAPI) {
-		steps = append(steps, p.openAPI, p.openCatalog)
+		steps = append(steps, p.openGrants, p.openAPI, p.openCatalog)
 	}
 	if p.settings.roles.has(roleXDS) {
 		steps = append(steps, p.openXDS)
@@ -186,33 +188,42 @@ func (p *plane) openCredentials(ctx context.Context) error {
 
 func (p *plane) openProxy(context.Context) (err error) {
 	p.proxy, err = proxy.New(proxy.Config{
-		Index: p.store.Index(), Now: p.store.Now, Credentials: p.minter, Audit: p.audit, Touches: p.store, Tallies: p.audit, Registry: p.registry, Log: p.log,
+		Index: p.store.Index(), Now: p.store.Now, Credentials: p.minter, Consumer: p.grants, Audit: p.audit,
+		Touches: p.store, Tallies: p.audit, Requester: p.grants, Registry: p.registry, Log: p.log,
 	})
+	return err
+}
+
+// openGrants opens the lifecycle, once: role api asks and ends, role authz
+// spends uses and asks on behalf of calls.
+func (p *plane) openGrants(context.Context) (err error) {
+	if p.grants != nil {
+		return nil
+	}
+	failures := grant.MintFailures(p.minter)
+	if p.minter == nil {
+		p.failures = credential.NewFailures(p.store)
+		failures = p.failures
+	}
+	p.grants, err = grant.New(grant.Config{Store: p.store, Audit: p.audit, Failures: failures, Registry: p.registry, Log: p.log})
 	return err
 }
 
 // openAPI opens what serves people and agents. Without role authz beside it
 // there is no key here: failures and public keys come through the store.
-func (p *plane) openAPI(ctx context.Context) error {
+func (p *plane) openAPI(ctx context.Context) (err error) {
 	cfg := server.Config{Store: p.store, Snapshot: p.store.Snapshot, TrustDomain: p.trustDomain, Registry: p.registry, Log: p.log}
-	failures := grant.MintFailures(p.minter)
 	if p.minter == nil {
 		public, err := credential.OpenPublicIssuer(ctx, p.store, p.endpoints.Issuer)
 		if err != nil {
 			return fmt.Errorf("open the issuer's public keys: %w", err)
 		}
-		p.failures = credential.NewFailures(p.store)
-		failures, cfg.Issuer = p.failures, public
+		cfg.Issuer = public
 	} else {
 		cfg.Issuer = p.issuer
 	}
 	if p.authority != nil { // elsewhere sidecars have identities of their own
 		cfg.Enroller = enroller{p}
-	}
-	var err error
-	p.grants, err = grant.New(grant.Config{Store: p.store, Audit: p.audit, Failures: failures, Registry: p.registry, Log: p.log})
-	if err != nil {
-		return err
 	}
 	cfg.Grants = p.grants
 	p.api, err = server.New(cfg)
@@ -229,8 +240,14 @@ func (p *plane) openXDS(context.Context) error {
 }
 
 func (p *plane) openCatalog(context.Context) (err error) {
+	var policies *catalog.Bundle
+	if p.settings.dev != nil {
+		if policies, err = openBundle(*p.settings.dev, p.log); err != nil {
+			return err
+		}
+	}
 	p.publisher, err = catalog.NewPublisher(catalog.PublisherConfig{
-		Dir: p.settings.catalog, Secrets: p.settings.secrets, Store: p.store, Lead: p.store.Lead,
+		Dir: p.settings.catalog, Secrets: p.settings.secrets, Policies: policies, Store: p.store, Lead: p.store.Lead,
 		Registry: p.registry, Clock: p.store.Now, Log: p.log,
 	})
 	return err

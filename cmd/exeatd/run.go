@@ -74,7 +74,7 @@ func (p *plane) work(ctx context.Context, g *errgroup.Group) {
 	if p.failures != nil {
 		g.Go(func() error { return p.failures.Run(ctx) })
 	}
-	if p.grants != nil {
+	if p.api != nil { // one role sweeps
 		g.Go(func() error { return p.grants.Run(ctx) })
 	}
 	if p.publisher != nil {

@@ -50,11 +50,7 @@ func generated(t *rapid.T, atoms []string) string {
 	var b strings.Builder
 	b.WriteString("package exeat.call\n\n")
 	condition := func(label string) string {
-		n := rapid.IntRange(1, 3).Draw(t, label)
-		var parts []string
-		for range n {
-			parts = append(parts, rapid.SampledFrom(atoms).Draw(t, "atom"))
-		}
+		parts := rapid.SliceOfNDistinct(rapid.SampledFrom(atoms), 1, 3, rapid.ID).Draw(t, label)
 		return " if { " + strings.Join(parts, "; ") + " }\n"
 	}
 	plain := func(label string) string { // without the helpers, which must not call themselves

@@ -66,8 +66,7 @@ const (
 // problem and no policy.
 func Compile(modules []Module) (*Engine, []Problem) {
 	c := &compiler{parsed: map[string]*ast.Module{}}
-	c.parse(modules)
-	if len(c.problems) > 0 { // what a broken module would define is not known
+	if !c.parse(modules) { // what a broken module would define is not known
 		return nil, c.sorted()
 	}
 	engine := &Engine{modules: c.parsed}
@@ -97,18 +96,19 @@ func (c *compiler) sorted() []Problem {
 	return slices.Compact(c.problems)
 }
 
-// parse reads every module, and refuses what must not be one.
-func (c *compiler) parse(modules []Module) {
+// parse reads every module, and refuses what must not be one. It reports
+// whether the rest can be looked at.
+func (c *compiler) parse(modules []Module) bool {
 	size := 0
 	for i, m := range modules {
 		size += len(m.Source)
 		switch {
 		case i == MaxModules:
 			c.add(m.Path, 1, "there are more than %d modules", MaxModules)
-			return
+			return false
 		case size > MaxSource:
 			c.add(m.Path, 1, "the modules are larger than %d bytes together", MaxSource)
-			return
+			return false
 		case c.parsed[m.Path] != nil:
 			c.add(m.Path, 1, "there is another module of this name")
 			continue
@@ -122,8 +122,12 @@ func (c *compiler) parse(modules []Module) {
 			continue
 		}
 		c.parsed[m.Path] = parsed
-		c.reserved(m.Path, parsed)
 	}
+	whole := len(c.problems) == 0
+	for name, m := range c.parsed {
+		c.reserved(name, m)
+	}
+	return whole
 }
 
 // Parse reads one module as Rego v1 with the capabilities of policies.
@@ -159,10 +163,14 @@ func packageName(m *ast.Module) string {
 
 // compileErrors takes in what OPA found.
 func (c *compiler) compileErrors(file string, err error) {
+	c.problems = append(c.problems, ProblemsOf(file, err)...)
+}
+
+// ProblemsOf gives what OPA found wrong; file is where nothing else is said.
+func ProblemsOf(file string, err error) (found []Problem) {
 	var list ast.Errors
 	if !errors.As(err, &list) {
-		c.add(file, 1, "%v", err)
-		return
+		return []Problem{{file, 1, err.Error()}}
 	}
 	for _, e := range list {
 		name, line := file, 1
@@ -172,8 +180,13 @@ func (c *compiler) compileErrors(file string, err error) {
 				name = e.Location.File
 			}
 		}
-		c.add(name, line, "%s%s", e.Message, details(e))
+		message := e.Message + details(e)
+		if strings.Contains(message, ".internal.member_") {
+			message = `no rule may be named "internal" where "in" is used; name it otherwise`
+		}
+		found = append(found, Problem{name, line, message})
 	}
+	return found
 }
 
 // details are OPA's, on one line: what would be right of a type error.

@@ -118,22 +118,40 @@ func (g *CallGround) items() []field {
 		item("task", object(item("id", text(g.Task)), item("type", text(g.TaskType)), item("startedBy", text(g.StartedBy)))))
 }
 
-func (in *CallInput) value() ast.Value { return in.over(in.CallGround.items()) }
+func (in *CallInput) value() ast.Value {
+	return in.over(in.CallGround.items(), func(...string) bool { return true })
+}
 
-// over puts the call on the items of its ground.
-func (in *CallInput) over(ground []field) ast.Value {
-	highest := "none"
-	if n := len(in.History.Sensitivities); n > 0 {
-		highest = in.History.Sensitivities[n-1]
+// over puts on the items of the ground what is the call's own, as far as it is
+// read: to build what nobody looks at is most of the cost of a small policy.
+func (in *CallInput) over(ground []field, read func(path ...string) bool) ast.Value {
+	var call, history []field
+	add := func(to *[]field, of, name string, value func() *ast.Term) {
+		if read(of, name) {
+			*to = append(*to, item(name, value()))
+		}
 	}
-	return object(append(slices.Clip(ground),
-		item("call", object(item("method", text(in.Method)), item("scheme", text(in.Scheme)), item("host", text(in.Host)),
-			item("port", whole(int64(in.Port))), item("path", text(in.Path)), item("segments", listed(in.Segments)),
-			item("query", grouped(in.Query)), item("hasBody", ast.BooleanTerm(in.HasBody)))),
-		item("time", moment(in.Time)),
-		item("history", object(item("highestSensitivity", text(highest)), item("sensitivities", listed(in.History.Sensitivities)),
-			item("destinations", listed(in.History.Destinations)), item("bytesOut", count(in.History.BytesOut)))),
-	)...).Value
+	add(&call, "call", "method", func() *ast.Term { return text(in.Method) })
+	add(&call, "call", "scheme", func() *ast.Term { return text(in.Scheme) })
+	add(&call, "call", "host", func() *ast.Term { return text(in.Host) })
+	add(&call, "call", "port", func() *ast.Term { return whole(int64(in.Port)) })
+	add(&call, "call", "path", func() *ast.Term { return text(in.Path) })
+	add(&call, "call", "segments", func() *ast.Term { return listed(in.Segments) })
+	add(&call, "call", "query", func() *ast.Term { return grouped(in.Query) })
+	add(&call, "call", "hasBody", func() *ast.Term { return ast.BooleanTerm(in.HasBody) })
+	add(&history, "history", "highestSensitivity", func() *ast.Term { return text(in.History.highest()) })
+	add(&history, "history", "sensitivities", func() *ast.Term { return listed(in.History.Sensitivities) })
+	add(&history, "history", "destinations", func() *ast.Term { return listed(in.History.Destinations) })
+	add(&history, "history", "bytesOut", func() *ast.Term { return count(in.History.BytesOut) })
+	return object(append(slices.Clip(ground), item("call", object(call...)), item("time", moment(in.Time)), item("history", object(history...)))...).Value
+}
+
+// highest of the sensitivities that were reached.
+func (h *CallHistory) highest() string {
+	if n := len(h.Sensitivities); n > 0 {
+		return h.Sensitivities[n-1]
+	}
+	return "none"
 }
 
 func (a *Agent) items() []field {

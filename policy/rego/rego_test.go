@@ -196,6 +196,7 @@ func TestCompileTellsAllThatIsWrong(t *testing.T) {
 		"a misspelled output":    {[]string{"package exeat.issue\nallow := true\nmax_uses := 1\ndenied contains \"x\""}, []string{"a.rego:3: exeat.issue has no output max_uses; want maxUses", "a.rego:4: exeat.issue has no output denied; want deny"}},
 		"a deny that is no set":  {[]string{"package exeat.call\nallow := true\ndeny := \"x\" if input.call.port == 1"}, []string{"a.rego:3: deny is a single value"}},
 		"an allow that is a set": {[]string{"package exeat.call\nallow contains \"x\""}, []string{"a.rego:2: allow is not a single value"}},
+		"a rule named internal":  {[]string{"package exeat.issue\ninternal := {1}\nallow if 1 in internal"}, []string{"a.rego:3: no rule may be named"}},
 		"two of one name":        {nil, nil},
 		"recursion":              {[]string{"package exeat.issue\nallow if not allow"}, []string{"recursive"}},
 		"unused":                 {[]string{"package exeat.issue\nallow if { x := 1; input.risk == \"low\" }"}, []string{"a.rego:2: assigned var x unused"}},

@@ -54,7 +54,7 @@ func (g *Ground) Call(ctx context.Context, in *CallInput) Verdict {
 	if r.verdict != nil {
 		return *r.verdict
 	}
-	input := in.over(g.fields)
+	input := in.over(g.fields, func(path ...string) bool { return e.uses(path) })
 	if r.query != nil {
 		if out, err := r.query.run(ctx, input); err == nil {
 			return e.verdict(out)
@@ -196,7 +196,6 @@ var errTooLarge = errors.New("what partial evaluation leaves is too large")
 // rest compiles what is left of the outputs.
 func (e *entry) rest(left map[string]*rego.PartialQueries) (*query, error) {
 	module := &ast.Module{Package: ast.MustParsePackage("package " + residualPackage)}
-	module.SetRegoVersion(ast.RegoV1)
 	modules := map[string]*ast.Module{residualPackage: module}
 	rules := 0
 	for name, pq := range left {

@@ -12,7 +12,9 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,36 +23,50 @@ import (
 	"github.com/exeat-dev/exeat/audit"
 	"github.com/exeat-dev/exeat/grant"
 	"github.com/exeat-dev/exeat/identity"
+	"github.com/exeat-dev/exeat/identity/oidc/oidctest"
 	"github.com/exeat-dev/exeat/policy"
 	"github.com/exeat-dev/exeat/server"
 	"github.com/exeat-dev/exeat/store"
 )
 
-// The catalog has two agents: triage, of which each sidecar has an identity of
-// its own, and writer.
+// The catalog has three agents: triage, of which each sidecar has an identity of
+// its own, closer, whose close-ticket two leads must approve, and writer.
 const catalog = `{
 "destinations": [{"metadata": {"name": "tickets"}, "spec": {"hosts": ["tickets.example.org"], "clientEnv": {"TICKETS_API_KEY": "exeat"}}}],
 "capabilities": [
   {"metadata": {"name": "read-ticket"}, "spec": {"destination": "tickets", "params": {"ticket": {"pattern": "[A-Z]+-[0-9]+"}},
     "calls": [{"method": "GET", "path": "/v1/tickets/${ticket}"}], "limits": {"ttl": "5m", "maxTTL": "15m"}}},
+  {"metadata": {"name": "close-ticket"}, "spec": {"destination": "tickets", "risk": "high", "params": {"ticket": {"pattern": "[A-Z]+-[0-9]+"}},
+    "calls": [{"method": "POST", "path": "/v1/tickets/${ticket}/transitions", "body": "any"}], "limits": {"ttl": "5m"},
+    "approval": {"count": 2, "groups": ["leads"], "stepUp": {"maxAge": "5m"}}}},
+  {"metadata": {"name": "label-ticket"}, "spec": {"destination": "tickets", "calls": [{"method": "PUT", "path": "/v1/labels"}],
+    "approval": {"groups": ["leads"]}}},
   {"metadata": {"name": "other"}, "spec": {"destination": "tickets", "calls": [{"method": "GET", "path": "/v1/other"}]}}
 ],
+"access": [{"metadata": {"name": "people"}, "spec": {"issuer": {"url": "ISSUER", "clientID": "exeat"}, "rules": [
+  {"groups": ["leads"], "verbs": ["view", "approve"], "owners": ["support"]},
+  {"groups": ["sre"], "verbs": ["view", "revoke", "suspend", "resume", "audit"]}]}}],
 "agents": [
   {"metadata": {"name": "triage"}, "spec": {
     "spiffeID": "spiffe://example.org/agent/triage", "sidecarID": "spiffe://example.org/sidecar/triage/{instance}",
     "owner": {"groups": ["support"], "contact": "support@example.org"}, "capabilities": [{"name": "read-ticket"}]}},
+  {"metadata": {"name": "closer"}, "spec": {
+    "spiffeID": "spiffe://example.org/agent/closer", "sidecarID": "spiffe://example.org/sidecar/closer",
+    "owner": {"groups": ["support"], "contact": "support@example.org"},
+    "capabilities": [{"name": "read-ticket"}, {"name": "close-ticket"}, {"name": "label-ticket"}]}},
   {"metadata": {"name": "writer"}, "spec": {
     "spiffeID": "spiffe://example.org/agent/writer", "sidecarID": "spiffe://example.org/sidecar/writer",
     "owner": {"groups": ["docs"], "contact": "docs@example.org"}, "capabilities": [{"name": "other"}]}}
 ]}`
 
 // Domain is the trust domain; the others are paths of sidecars' SPIFFE IDs. Only
-// the first is connected.
+// the first is connected at the start.
 const (
 	Domain  = "example.org"
 	Triage1 = "/sidecar/triage/1"
 	Triage2 = "/sidecar/triage/2"
 	Writer  = "/sidecar/writer"
+	Closer  = "/sidecar/closer"
 )
 
 // API is a running API.
@@ -59,19 +75,27 @@ type API struct {
 	URL    string // https://127.0.0.1:port
 	Socket string // of the operator's API
 	// Enrolled gets the PID of each process that enrolls.
-	Enrolled  chan int
+	Enrolled chan int
+	// Issuer vouches for people.
+	Issuer *oidctest.Issuer
+	// Terminal is what an operator sees.
+	Terminal  *Logged
 	Authority *identity.Authority
 	Store     *store.Store
 	Audit     *audit.Log
 	Registry  *prometheus.Registry
 	Logged    *Logged
+	closer    atomic.Bool
 }
+
+// ConnectCloser lets the closer's sidecar be connected from the next change on.
+func (a *API) ConnectCloser() { a.closer.Store(true) }
 
 // Start runs the API until the test ends.
 func Start(t testing.TB) *API {
 	t.Helper()
 	dir := t.TempDir()
-	a := &API{T: t, Registry: prometheus.NewRegistry(), Logged: &Logged{}, Enrolled: make(chan int, 1)}
+	a := &API{T: t, Registry: prometheus.NewRegistry(), Logged: &Logged{}, Terminal: &Logged{}, Issuer: oidctest.Start(t), Enrolled: make(chan int, 1)}
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	a.open(ctx, dir)
@@ -84,7 +108,7 @@ func Start(t testing.TB) *API {
 	grants, err := grant.New(grant.Config{Store: a.Store, Audit: a.Audit})
 	a.Must(err)
 	api, err := server.New(server.Config{
-		Grants: grants, Store: a.Store, Issuer: issuer{}, Enroller: enroller{a}, TrustDomain: Domain, Registry: a.Registry,
+		Grants: grants, Store: a.Store, Issuer: issuer{}, Enroller: enroller{a}, TrustDomain: Domain, Registry: a.Registry, Terminal: a.Terminal,
 		Log: slog.New(slog.NewJSONHandler(a.Logged, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 	a.Must(err)
@@ -113,7 +137,7 @@ func (a *API) open(ctx context.Context, dir string) {
 func (a *API) publish(ctx context.Context) {
 	a.T.Helper()
 	set := new(v1alpha1.Set)
-	a.Must(json.Unmarshal([]byte(catalog), set))
+	a.Must(json.Unmarshal([]byte(strings.Replace(catalog, "ISSUER", a.Issuer.URL, 1)), set))
 	source, err := policy.EncodeSet(set)
 	a.Must(err)
 	_, err = a.Store.PublishCatalog(ctx, source)
@@ -161,6 +185,9 @@ func (a *API) sidecar(ctx context.Context) {
 		}
 		rev := a.Store.Index().Revision()
 		a.Store.AckInstance(store.InstanceAck{Instance: "spiffe://" + Domain + Triage1, Ready: rev, Cut: rev, Version: "1.40"})
+		if a.closer.Load() {
+			a.Store.AckInstance(store.InstanceAck{Instance: "spiffe://" + Domain + Closer, Ready: rev, Cut: rev, Version: "1.40"})
+		}
 	}
 }
 

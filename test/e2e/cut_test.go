@@ -22,7 +22,7 @@ type ending struct {
 }
 
 var endings = []ending{
-	{"expiry of the grant", "expired", 2 * time.Second, nil},
+	{"expiry of the grant", "expired", 3 * time.Second, nil},
 	{"end of the grant", "completed", time.Minute, func(t testing.TB, _ *client.Client, k *stack.Task, g client.Grant) client.Ending {
 		return ended(t)(k.API.EndGrant(stack.Context(t), g.ID))
 	}},
@@ -62,7 +62,7 @@ func watch(t testing.TB, a agent, k *stack.Task, ttl time.Duration, ticket strin
 	t.Helper()
 	g := k.Grant(t, "watch-ticket", ttl, "ticket", ticket)
 	s := a.follow(t, k, stack.Tickets+ticket+"/events")
-	s.awaitEvents(t, 2)
+	s.awaitEvents(t, 1)
 	return s, g
 }
 

@@ -159,7 +159,7 @@ func TestStreamsWhileExeatdIsDead(t *testing.T) {
 	st := stack.Start(t)
 	sc, op := st.Sidecar(t, "triage"), operator(t, st)
 	a := newGoClient(false)
-	short, g := watch(t, a, sc.Task(t), 3*time.Second, "OPS-1")
+	short, g := watch(t, a, sc.Task(t), 4*time.Second, "OPS-1")
 	long, kept := watch(t, a, sc.Task(t), 5*time.Minute, "OPS-2")
 	restart(t, st, func() {
 		last := short.awaitEnd(t)

@@ -12,11 +12,10 @@ import (
 // askFor is the command that a denial shows.
 var askFor = regexp.MustCompile(`ask for it: (.*)\n`)
 
-// TestADenialIsShownLiveWithWhatToDo: a person at a shell under exeat run is
+// runShowsDenialsLive: a person at a shell under exeat run is
 // denied, does what the denial says, and comes through.
-func TestADenialIsShownLiveWithWhatToDo(t *testing.T) {
+func runShowsDenialsLive(t *testing.T, st *stack.Stack) {
 	t.Parallel()
-	st := stack.Start(t)
 	op := operator(t, st)
 	r := start(t, st, nil, "--agent", "triage", "--task", "support", "--purpose", "see what OPS-1 is about", "--", "sh")
 	enter := func(command string) {
@@ -55,10 +54,9 @@ func TestADenialIsShownLiveWithWhatToDo(t *testing.T) {
 	}
 }
 
-// TestRunQuiet: no receipt; denials are told all the same.
-func TestRunQuiet(t *testing.T) {
+// runQuiet: no receipt; denials are told all the same.
+func runQuiet(t *testing.T, st *stack.Stack) {
 	t.Parallel()
-	st := stack.Start(t)
 	r, code := run(t, st, nil, "--agent", "triage", "--quiet", "--grant", "read-ticket:project=OPS,ticket=OPS-1", "--",
 		"curl", "-sS", "--fail-early", stack.Tickets+"OPS-1", stack.Tickets+"OPS-2")
 	if code != 0 || strings.Contains(r.err.String(), "exeat: task") || strings.Contains(r.err.String(), "credentials") {

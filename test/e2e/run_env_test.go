@@ -51,9 +51,8 @@ func surroundings(t *testing.T, st *stack.Stack, vars []string, flags ...string)
 	return got
 }
 
-func TestRunGivesACommandWhatProgramsRead(t *testing.T) {
+func runGivesWhatProgramsRead(t *testing.T, st *stack.Stack) {
 	t.Parallel()
-	st := stack.Start(t)
 	seen := filepath.Join(t.TempDir(), "seen")
 	vars := []string{"SEEN=" + seen, "MONKEY=1", "LANG=C.UTF-8", "KEYBOARD=us"}
 	for _, name := range slices.Concat(standing, led) {

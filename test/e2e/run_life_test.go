@@ -31,10 +31,9 @@ func wantTask(t testing.TB, op *client.Client, id, reason string) {
 	}
 }
 
-// TestRunEndsAsItsCommandEnds: with its exit code, and the task with it.
-func TestRunEndsAsItsCommandEnds(t *testing.T) {
+// runEndsAsItsCommand: with its exit code, and the task with it.
+func runEndsAsItsCommand(t *testing.T, st *stack.Stack) {
 	t.Parallel()
-	st := stack.Start(t)
 	op := operator(t, st)
 	for name, c := range map[string]struct {
 		script, reason string
@@ -78,10 +77,9 @@ func TestRunEndsAsItsCommandEnds(t *testing.T) {
 	}
 }
 
-// TestRunRefused: what cannot be granted is told, and the command is not run.
-func TestRunRefused(t *testing.T) {
+// runRefused: what cannot be granted is told, and the command is not run.
+func runRefused(t *testing.T, st *stack.Stack) {
 	t.Parallel()
-	st := stack.Start(t)
 	for name, c := range map[string]struct {
 		flags []string
 		code  int
@@ -115,10 +113,9 @@ func TestRunRefused(t *testing.T) {
 	}
 }
 
-// TestRunPassesStreamsAndSignals on, unchanged.
-func TestRunPassesStreamsAndSignals(t *testing.T) {
+// runPassesStreamsAndSignals on, unchanged.
+func runPassesStreamsAndSignals(t *testing.T, st *stack.Stack) {
 	t.Parallel()
-	st := stack.Start(t)
 	op := operator(t, st)
 	t.Run("streams", func(t *testing.T) {
 		t.Parallel()
@@ -156,7 +153,7 @@ func TestRunPassesStreamsAndSignals(t *testing.T) {
 		r, pids := holding(t, st)
 		stopped := func(pid int, want bool) {
 			t.Helper()
-			stack.Await(t, "a process stopped or going on", func() bool { return stack.Stopped(pid) == want })
+			stack.Await(t, "a process stopped or going on", func() bool { return (stack.State(pid) == "T") == want })
 		}
 		for _, step := range []struct {
 			signal  syscall.Signal
@@ -198,10 +195,9 @@ func holding(t *testing.T, st *stack.Stack) (*running, below) {
 	return r, below{command: named(filepath.Base(self)), sidecar: named("exeat-sidecar"), envoy: named("envoy")}
 }
 
-// TestRunLeavesNoProcessBehind, however it ends.
-func TestRunLeavesNoProcessBehind(t *testing.T) {
+// runLeavesNoProcessBehind, however it ends.
+func runLeavesNoProcessBehind(t *testing.T, st *stack.Stack) {
 	t.Parallel()
-	st := stack.Start(t)
 	none := func(t *testing.T, pids []int) {
 		for _, pid := range pids {
 			if c := stack.Command(pid); c != "" {

@@ -40,11 +40,10 @@ except urllib.error.HTTPError as e:
     print(e.read().decode())
 `
 
-// TestOrdinaryProgramsUnderRun: they hold no key, know of no proxy, and come
+// runOrdinaryPrograms: they hold no key, know of no proxy, and come
 // through with what was granted and with nothing else.
-func TestOrdinaryProgramsUnderRun(t *testing.T) {
+func runOrdinaryPrograms(t *testing.T, st *stack.Stack) {
 	t.Parallel()
-	st := stack.Start(t)
 	for i, f := range fetchers(t) {
 		t.Run(f.name, func(t *testing.T) {
 			t.Parallel()

@@ -13,6 +13,25 @@ import (
 	"github.com/exeat-dev/exeat/test/stack"
 )
 
+// TestExeatRun is everything about exeat run that goes on beside other runs, on
+// one exeatd.
+func TestExeatRun(t *testing.T) {
+	t.Parallel()
+	st := stack.Start(t)
+	for name, story := range map[string]func(*testing.T, *stack.Stack){
+		"ordinary programs":             runOrdinaryPrograms,
+		"gives what programs read":      runGivesWhatProgramsRead,
+		"shows denials live":            runShowsDenialsLive,
+		"quiet":                         runQuiet,
+		"ends as its command":           runEndsAsItsCommand,
+		"refused":                       runRefused,
+		"passes streams and signals on": runPassesStreamsAndSignals,
+		"leaves no process behind":      runLeavesNoProcessBehind,
+	} {
+		t.Run(name, func(t *testing.T) { story(t, st) })
+	}
+}
+
 // running is an exeat run that was started.
 type running struct {
 	*exec.Cmd
@@ -76,7 +95,11 @@ func (r *running) awaitErr(t testing.TB, text string) { r.await(t, r.err, text) 
 
 func (r *running) await(t testing.TB, log *stack.Log, text string) {
 	t.Helper()
-	stack.Await(t, "the words "+text, func() bool { return strings.Contains(log.String(), text) })
+	there := func() bool { return strings.Contains(log.String(), text) }
+	stack.Await(t, "the words "+text, func() bool { return there() || stack.State(r.Process.Pid) == "Z" })
+	if !there() {
+		t.Fatalf("exeat ended without the words %s", text)
+	}
 }
 
 // leavesNothing: neither a process nor a file.

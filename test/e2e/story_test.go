@@ -152,7 +152,7 @@ func (s scene) everyGrantWorksAtOnce(t *testing.T, k *stack.Task) {
 
 // expiry: calls go out until the end, and none after.
 func (s scene) expiry(t *testing.T, k *stack.Task) {
-	g := k.Grant(t, "read-ticket", 2*time.Second, "project", "OPS", "ticket", s.ticket(4))
+	g := k.Grant(t, "read-ticket", 3*time.Second, "project", "OPS", "ticket", s.ticket(4))
 	s.seen(t, s.get(t, k, s.ticket(4)), k, g)
 	time.Sleep(time.Until(g.Until.Add(-100 * time.Millisecond))) // the end is a time
 	for !s.deniedAfter(t, k, g) {

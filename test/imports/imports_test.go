@@ -13,8 +13,8 @@ var table = map[string][]string{
 	"policy":   {"api", "identity"},
 	"catalog":  {"api", "policy", "store"},
 	// A touch holds a sensitivity, which is a type of api.
-	"store":    {"api", "policy"},
-	"audit":    {"policy"},
+	"store": {"api", "policy"},
+	"audit": {"policy"},
 	// A provider's kind is a type of api, which policy's own surface
 	// (Resolved.Provider) hands over.
 	"credential": {"api", "policy", "store"},

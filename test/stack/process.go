@@ -44,14 +44,16 @@ func Command(pid int) string {
 	return strings.TrimSpace(strings.ReplaceAll(string(b), "\x00", " "))
 }
 
-// Stopped reports whether a process was stopped by a signal (proc(5), stat).
-func Stopped(pid int) bool {
+// State is a process's: R, S, T when a signal has stopped it, Z when it has ended
+// and nobody has asked how (proc(5), stat); empty when it is gone.
+func State(pid int) string {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		return false
+		return ""
 	}
 	_, after, _ := strings.Cut(string(b), ") ") // the name may hold anything else
-	return strings.HasPrefix(after, "T")
+	state, _, _ := strings.Cut(after, " ")
+	return state
 }
 
 // AwaitGone returns once none of the processes runs any more.
