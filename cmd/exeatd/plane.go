@@ -240,11 +240,9 @@ func (p *plane) openXDS(context.Context) error {
 }
 
 func (p *plane) openCatalog(context.Context) (err error) {
-	var policies *catalog.Bundle
-	if p.settings.dev != nil {
-		if policies, err = openBundle(*p.settings.dev, p.log); err != nil {
-			return err
-		}
+	policies, err := p.settings.policies.open(p.log)
+	if err != nil {
+		return err
 	}
 	p.publisher, err = catalog.NewPublisher(catalog.PublisherConfig{
 		Dir: p.settings.catalog, Secrets: p.settings.secrets, Policies: policies, Store: p.store, Lead: p.store.Lead,
