@@ -25,11 +25,10 @@ func NewFailures(s *store.Store) *Failures {
 
 // Run follows the ledger until ctx ends. Its error is the store's.
 func (f *Failures) Run(ctx context.Context) error {
-	err := f.bucket.Watch(ctx, f.see)
-	if ctx.Err() != nil {
-		return nil //nolint:nilerr // see above
+	if err := f.bucket.Watch(ctx, f.see); ctx.Err() == nil {
+		return err
 	}
-	return err
+	return nil
 }
 
 // see takes in one entry; of one that cannot be read nothing is known.

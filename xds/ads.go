@@ -52,10 +52,17 @@ func receiving[T any](ctx context.Context, recv func() (T, error)) <-chan T {
 func (s *Server) serve(ctx context.Context, m *member, requests <-chan *discoveryv3.DeltaDiscoveryRequest) error {
 	renew := time.NewTimer(s.untilWindow())
 	defer renew.Stop()
+	look := time.NewTicker(orphanedAfter / 5)
+	defer look.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-look.C:
+			if s.orphaned() {
+				return errOrphaned
+			}
+			continue
 		case <-m.wake:
 		case <-renew.C:
 			m.session.secretsDue = true

@@ -63,6 +63,9 @@ type Server struct {
 	peerID   func(context.Context) (identity.ID, error)
 	// registered names the agent whose sidecar has this identity.
 	registered func(policy.Instance) (agent string, err error)
+	// orphaned reports whether this process has not followed the store for so
+	// long that its sidecars are better served by another.
+	orphaned func() bool
 	// elect runs fn while this process holds the named election.
 	elect  func(ctx context.Context, name string, fn func(context.Context))
 	fleet  *fleet
@@ -87,6 +90,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s.registered = func(instance policy.Instance) (string, error) { return registered(index, instance) }
 	s.elect = cfg.Store.Lead
+	s.orphaned = func() bool { return index.Age() > orphanedAfter }
 	s.fleet.index = index
 	s.fleet.model = func(instance policy.Instance) (Sidecar, int64) { return modelOf(index, instance) }
 	return s, nil
@@ -95,7 +99,7 @@ func New(cfg Config) (*Server, error) {
 // newServer makes a Server that still has to be told who is registered and what
 // each instance may reach.
 func newServer(cfg Config, b bucket, acks acknowledger) (*Server, error) {
-	s := &Server{recorder: cfg.Recorder, log: cfg.Log, wall: cfg.Wall, peerID: cfg.PeerID}
+	s := &Server{orphaned: func() bool { return false }, recorder: cfg.Recorder, log: cfg.Log, wall: cfg.Wall, peerID: cfg.PeerID}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -120,6 +124,13 @@ func newServer(cfg Config, b bucket, acks acknowledger) (*Server, error) {
 	s.fleet = &fleet{server: s, acks: acks, builder: build, instances: make(map[policy.Instance]*instance)}
 	return s, nil
 }
+
+// orphanedAfter is well past any staleness bound: a sidecar that is sent away
+// keeps what it has, but only a server that follows the store can cut it.
+const orphanedAfter = 5 * time.Second
+
+// errOrphaned sends a sidecar to another server, if there is one.
+var errOrphaned = status.Error(codes.Unavailable, "the store is not followed; another server may be able to")
 
 // registered finds the agent that the catalog in force pairs with the sidecar.
 func registered(index *store.Index, instance policy.Instance) (string, error) {
@@ -198,6 +209,9 @@ func (s *Server) caller(ctx context.Context) (policy.Instance, string, error) {
 	id, err := s.peerID(ctx)
 	if err != nil {
 		return "", "", status.Error(codes.Unauthenticated, "no verified SPIFFE ID")
+	}
+	if s.orphaned() {
+		return "", "", errOrphaned
 	}
 	instance := policy.Instance(id.String())
 	agent, err := s.registered(instance)

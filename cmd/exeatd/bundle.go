@@ -9,28 +9,31 @@ import (
 	"github.com/exeat-dev/exeat/catalog"
 )
 
-// openBundle makes the source of policies that the flags name; nil when they
-// name none.
-func openBundle(o devOptions, log *slog.Logger) (*catalog.Bundle, error) {
-	if o.policyBundle == "" {
-		if o.policyKeys != "" || o.policyCA != "" {
+// bundleSource is where policies come from, when not from the catalog's folder.
+type bundleSource struct{ bundle, keys, ca string }
+
+// open makes the source of policies; nil when there is none. Its errors name
+// flags, each of which the file of exeatd serve has under catalog.policies.
+func (b bundleSource) open(log *slog.Logger) (*catalog.Bundle, error) {
+	if b.bundle == "" {
+		if b.keys != "" || b.ca != "" {
 			return nil, errors.New("--policy-keys and --policy-ca are about --policy-bundle, which is missing")
 		}
 		return nil, nil
 	}
-	cfg := catalog.BundleConfig{Source: o.policyBundle, Log: log}
-	if o.policyKeys != "" {
-		text, err := os.ReadFile(o.policyKeys)
+	cfg := catalog.BundleConfig{Source: b.bundle, Log: log}
+	if b.keys != "" {
+		text, err := os.ReadFile(b.keys)
 		if err != nil {
 			return nil, fmt.Errorf("--policy-keys: %w", err)
 		}
 		if cfg.Keys, err = catalog.BundleKeys(text); err != nil {
-			return nil, fmt.Errorf("--policy-keys %s: %w", o.policyKeys, err)
+			return nil, fmt.Errorf("--policy-keys %s: %w", b.keys, err)
 		}
 	}
-	if o.policyCA != "" {
+	if b.ca != "" {
 		var err error
-		if cfg.CA, err = os.ReadFile(o.policyCA); err != nil {
+		if cfg.CA, err = os.ReadFile(b.ca); err != nil {
 			return nil, fmt.Errorf("--policy-ca: %w", err)
 		}
 	}

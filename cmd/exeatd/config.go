@@ -37,6 +37,12 @@ type fileConfig struct {
 	Catalog struct {
 		Dir     string `json:"dir"`
 		Secrets string `json:"secrets"`
+		// Policies come from a bundle instead of the folder's own.
+		Policies struct {
+			Bundle string `json:"bundle"`
+			Keys   string `json:"keys"`
+			CA     string `json:"ca"`
+		} `json:"policies"`
 	} `json:"catalog"`
 	Audit struct {
 		Sync string `json:"sync"`

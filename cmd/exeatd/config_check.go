@@ -214,6 +214,10 @@ func (c *config) roleAPI(s *settings) {
 			c.fail("catalog.dir", "want the folder of the catalog's YAML files")
 		}
 	}
+	s.policies = bundleSource{f.Catalog.Policies.Bundle, f.Catalog.Policies.Keys, f.Catalog.Policies.CA}
+	if _, err := s.policies.open(nil); err != nil && c.roles.has(roleAPI) {
+		c.fail("catalog.policies", "%v", err)
+	}
 	if f.Catalog.Secrets != "" {
 		if info, err := os.Stat(f.Catalog.Secrets); err != nil || !info.IsDir() {
 			c.fail("catalog.secrets", "want the folder under which the catalog's file references lie")

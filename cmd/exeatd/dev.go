@@ -71,7 +71,7 @@ func runDev(ctx context.Context, o devOptions, stderr io.Writer) error {
 		roles: everyRole, replica: devReplica, data: o.data, store: store.Config{Dir: filepath.Join(o.data, "etcd")},
 		listen:   addresses{api: o.api, grpc: o.grpc, metrics: o.metrics},
 		authzKey: filepath.Join(keys, "authz.key"), xdsKey: filepath.Join(keys, "xds.key"),
-		catalog: o.catalog, secrets: o.secrets, auditSync: o.auditSync == "disk",
+		catalog: o.catalog, secrets: o.secrets, policies: bundleSource{o.policyBundle, o.policyKeys, o.policyCA}, auditSync: o.auditSync == "disk",
 		drain: drainTime, connectionAge: o.svidTTL / 4, verbose: o.verbose, dev: &o,
 	}, newLogger(stderr, o.verbose))
 }

@@ -167,8 +167,8 @@ func (p *plane) openAudit(context.Context) (err error) {
 	seen, now := p.audit.Seen(), p.store.State()
 	p.audit.SetHistory(now.Cluster, now.Epoch)
 	if seen.Epoch != "" && seen.Epoch != now.Epoch {
-		p.audit.Restored(fmt.Sprintf("the store was put back to a state before revision %d; every task and grant made until revision %d has ended",
-			seen.Revision, now.Revision))
+		p.audit.Restored(fmt.Sprintf("this record goes to revision %d of history %s; every task and grant that the store held at revision %d of history %s has ended",
+			seen.Revision, seen.Epoch, now.Revision, now.Epoch))
 	}
 	return nil
 }
@@ -255,11 +255,9 @@ func (p *plane) openXDS(context.Context) error {
 }
 
 func (p *plane) openCatalog(context.Context) (err error) {
-	var policies *catalog.Bundle
-	if p.settings.dev != nil {
-		if policies, err = openBundle(*p.settings.dev, p.log); err != nil {
-			return err
-		}
+	policies, err := p.settings.policies.open(p.log)
+	if err != nil {
+		return err
 	}
 	p.publisher, err = catalog.NewPublisher(catalog.PublisherConfig{
 		Dir: p.settings.catalog, Secrets: p.settings.secrets, Policies: policies, Store: p.store, Lead: p.store.Lead,

@@ -94,7 +94,7 @@ func (p *plane) work(ctx context.Context, g *errgroup.Group) {
 // announce says where we are; in dev, once there is something to decide by.
 func (p *plane) announce(ctx context.Context) error {
 	if p.settings.dev != nil {
-		if _, err := p.publisher.First(ctx); err != nil {
+		if err := p.firstCatalog(ctx); err != nil {
 			return err
 		}
 	}
@@ -103,6 +103,22 @@ func (p *plane) announce(ctx context.Context) error {
 	}
 	p.log.Info("serving", "roles", p.settings.roles.String(), "replica", p.settings.replica, "api", p.endpoints.API, "grpc", p.endpoints.GRPC,
 		"metrics", p.endpoints.Metrics, "trust_domain", p.trustDomain, "data", p.settings.data)
+	return nil
+}
+
+// firstCatalog waits until the folder was read and what came of it shows.
+func (p *plane) firstCatalog(ctx context.Context) error {
+	state, err := p.publisher.First(ctx)
+	if err != nil {
+		return err
+	}
+	sub := p.store.Index().Subscribe()
+	defer sub.Close()
+	for p.store.Index().Revision() < state.Published {
+		if _, err := sub.Next(ctx); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -24,6 +24,7 @@ type settings struct {
 
 	authzKey, xdsKey string // files
 	catalog, secrets string // folders
+	policies         bundleSource
 
 	auditSync bool          // decisions are on disk before a call leaves
 	drain     time.Duration // how long what is under way may take to end

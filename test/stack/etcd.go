@@ -131,11 +131,12 @@ func (e *Etcd) Leader(t testing.TB) *Member {
 	return nil
 }
 
-// FreeAddress is an address on loopback that nobody listens on. It is given
-// away, so that a process can be started again on the same.
+// FreeAddress is an address on loopback that nobody listens on, for a process
+// that is started again on the same. It is not 127.0.0.1: connections from
+// there may have taken the port meanwhile.
 func FreeAddress(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", "127.0.0.2:0")
 	if err != nil {
 		t.Fatal(err)
 	}
