@@ -24,7 +24,7 @@ func (c *Catalog) OnCall(agent *Agent, view *TaskView, call *Call) (Next, bool) 
 			continue
 		}
 		s, ok := e.suggest(call)
-		if ok && len(s.values) == len(e.Capability.params) && !view.barred(s) {
+		if ok && len(s.values) == len(e.Capability.params) && !view.barred(s, call) {
 			found = append(found, s)
 		}
 	}
@@ -38,12 +38,16 @@ func (c *Catalog) OnCall(agent *Agent, view *TaskView, call *Call) (Next, bool) 
 }
 
 // barred reports whether the task held what s is and does not hold it any more
-// for a reason that its agent had no part in; or holds it and may not use it.
-func (v *TaskView) barred(s suggestion) bool {
+// for a reason that its agent had no part in; or holds it and may not use it. A
+// grant that was used up stays so: to ask again would be a use more.
+func (v *TaskView) barred(s suggestion, call *Call) bool {
 	return slices.ContainsFunc(v.Held, func(h *Held) bool {
 		g := &h.Grant
 		if g.Capability != s.capability || !maps.Equal(g.Params, s.values) {
 			return false
+		}
+		if h.spent(call) {
+			return true
 		}
 		if g.State != Ended {
 			return h.Raised() || g.State != Active

@@ -43,6 +43,7 @@ func TestOnCall(t *testing.T) {
 		{"nor after the policy took it away", cat, triage, view("triage", past(EndPolicyChanged)), get(ticketURL), false},
 		{"nor while it is pending", cat, triage, view("triage", with(past(""), func(h *Held) { h.Grant.Life = Begin(t0, t0) })), get(ticketURL), false},
 		{"nor when a floor ended it", cat, triage, view("triage", with(held(t, cat, g1, "triage", "read-ticket", ops42()), func(h *Held) { h.Floors[0].Raise(1 << 40) })), get(ticketURL), false},
+		{"nor after it was used up, though it expired since", cat, triage, view("triage", with(past(EndExpired), func(h *Held) { h.Grant.MaxUses, h.Use.Used = 1, 1 })), get(ticketURL), false},
 		{"another ticket asks for itself", cat, triage, view("triage", past(EndRevoked)), get("https://tickets.example.org/v1/tickets/OPS-43"), true},
 		{"without a task nothing asks", cat, triage, nil, get(ticketURL), false},
 		{"nor without a call", cat, triage, view("triage"), nil, false},
