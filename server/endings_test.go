@@ -190,7 +190,7 @@ func TestASuspensionSaysWhoAndWhatToDo(t *testing.T) {
 	w.do(op, "POST", local+"/v1/agents/triage/resume", "").into(t, 200, &one)
 	var list struct{ Agents []server.Agent }
 	w.do(op, "GET", local+"/v1/agents", "").into(t, 200, &list)
-	if one.State != "active" || len(list.Agents) != 2 || list.Agents[0].Name != "triage" || list.Agents[0].Tasks != 0 {
+	if one.State != "active" || len(list.Agents) != 3 || list.Agents[1].Name != "triage" || list.Agents[1].Tasks != 0 {
 		t.Errorf("got %+v, %+v", one, list)
 	}
 	w.granted(c, `{}`)

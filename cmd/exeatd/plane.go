@@ -196,7 +196,7 @@ func (p *plane) openProxy(context.Context) (err error) {
 	p.denials = p.grants.NewDenials(together)
 	p.proxy, err = proxy.New(proxy.Config{
 		Denials: p.denials,
-		Index: p.store.Index(), Now: p.store.Now, Credentials: p.minter, Consumer: p.grants, Audit: p.audit,
+		Index:   p.store.Index(), Now: p.store.Now, Credentials: p.minter, Consumer: p.grants, Audit: p.audit,
 		Touches: p.store, Tallies: p.audit, Requester: p.grants, Registry: p.registry, Log: p.log,
 	})
 	return err
