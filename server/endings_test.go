@@ -44,11 +44,11 @@ func TestHeartbeatsPausesAndRenewals(t *testing.T) {
 	if r.Task.State != "paused" || !r.Ending.Enforced || r.Ending.Revision == 0 || len(r.Grants) != 2 || r.Grants[1].EndReason != "revoked" {
 		t.Errorf("got %+v", r)
 	}
-	for path, code := range map[string]string{
-		"/v1/grants/" + next.ID + "/renew": "paused", "/v1/tasks/" + task.ID + "/heartbeat": "", "/v1/tasks/" + task.ID + "/resume": "",
+	for _, while := range []struct{ path, code string }{
+		{"/v1/grants/" + next.ID + "/renew", "paused"}, {"/v1/tasks/" + task.ID + "/heartbeat", ""}, {"/v1/tasks/" + task.ID + "/resume", ""},
 	} {
-		if a := w.do(c, "POST", w.URL+path, "", proof...); a.Code != code {
-			t.Errorf("%s while paused: %s", path, a.body)
+		if a := w.do(c, "POST", w.URL+while.path, "", proof...); a.Code != while.code {
+			t.Errorf("%s while paused: %s", while.path, a.body)
 		}
 	}
 	if a := w.do(c, "POST", w.URL+"/v1/grants/"+next.ID+"/renew", "", proof...); a.status != 409 || a.Code != "ended" || !strings.Contains(a.Detail, "new one") {
