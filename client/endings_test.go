@@ -89,7 +89,7 @@ func TestTheClientSuspendsAndResumes(t *testing.T) {
 	api.Must(err)
 	list, err := op.Agents(ctx)
 	api.Must(err)
-	if a.State != "active" || len(list) != 2 || list[0].State != "active" {
+	if a.State != "active" || len(list) != 3 || list[1].Name != "triage" || list[1].State != "active" {
 		t.Errorf("got %+v, %+v", a, list)
 	}
 }

@@ -23,7 +23,7 @@ func (s *Service) Renew(ctx context.Context, c Caller, id policy.GrantID, ttl, w
 	if h == nil {
 		return Status{}, ErrNotFound
 	}
-	r := Request{Task: v.Task.ID, Capability: h.Grant.Capability, Params: h.Grant.Params, TTL: ttl, renews: id}
+	r := Request{Task: v.Task.ID, Capability: h.Grant.Capability, Params: h.Grant.Params, TTL: ttl, MaxUses: h.Grant.MaxUses, renews: id}
 	return s.Request(ctx, c, r, wait)
 }
 

@@ -44,11 +44,11 @@ func TestHeartbeatsPausesAndRenewals(t *testing.T) {
 	if r.Task.State != "paused" || !r.Ending.Enforced || r.Ending.Revision == 0 || len(r.Grants) != 2 || r.Grants[1].EndReason != "revoked" {
 		t.Errorf("got %+v", r)
 	}
-	for path, code := range map[string]string{
-		"/v1/grants/" + next.ID + "/renew": "paused", "/v1/tasks/" + task.ID + "/heartbeat": "", "/v1/tasks/" + task.ID + "/resume": "",
+	for _, while := range []struct{ path, code string }{
+		{"/v1/grants/" + next.ID + "/renew", "paused"}, {"/v1/tasks/" + task.ID + "/heartbeat", ""}, {"/v1/tasks/" + task.ID + "/resume", ""},
 	} {
-		if a := w.do(c, "POST", w.URL+path, "", proof...); a.Code != code {
-			t.Errorf("%s while paused: %s", path, a.body)
+		if a := w.do(c, "POST", w.URL+while.path, "", proof...); a.Code != while.code {
+			t.Errorf("%s while paused: %s", while.path, a.body)
 		}
 	}
 	if a := w.do(c, "POST", w.URL+"/v1/grants/"+next.ID+"/renew", "", proof...); a.status != 409 || a.Code != "ended" || !strings.Contains(a.Detail, "new one") {
@@ -190,7 +190,7 @@ func TestASuspensionSaysWhoAndWhatToDo(t *testing.T) {
 	w.do(op, "POST", local+"/v1/agents/triage/resume", "").into(t, 200, &one)
 	var list struct{ Agents []server.Agent }
 	w.do(op, "GET", local+"/v1/agents", "").into(t, 200, &list)
-	if one.State != "active" || len(list.Agents) != 2 || list.Agents[0].Name != "triage" || list.Agents[0].Tasks != 0 {
+	if one.State != "active" || len(list.Agents) != 3 || list.Agents[1].Name != "triage" || list.Agents[1].Tasks != 0 {
 		t.Errorf("got %+v, %+v", one, list)
 	}
 	w.granted(c, `{}`)

@@ -101,6 +101,9 @@ func compareUpstreams(a, b Upstream) int {
 // the same.
 func reachable(agent *policy.Agent, v *policy.TaskView) map[string]*policy.Destination {
 	out := granted(v)
+	if v.Task.State != policy.Active { // it may ask for nothing either
+		return out
+	}
 	for _, d := range agent.OnCallDestinations() {
 		out[d.Name] = d
 	}
