@@ -80,8 +80,7 @@ func TestPeopleApproveOverTheNetwork(t *testing.T) {
 	if r := w.do(w.Nobody(), "POST", approve, vote, w.bearer("eve", "leads")...); r.status != 409 || r.Code != "already_decided" {
 		t.Errorf("replayed: %d %s", r.status, r.body)
 	}
-	var second server.Grant
-	second = w.asks(c, task, "close-ticket", `{"ticket":"OPS-42"}`)
+	second := w.asks(c, task, "close-ticket", `{"ticket":"OPS-42"}`)
 	w.do(w.Nobody(), "POST", w.URL+"/v1/approvals/"+second.Approval+"/refuse", `{"comment":"once is enough"}`, bob...).into(t, 200, &a)
 	w.do(c, "GET", w.URL+"/v1/grants/"+second.ID+"?wait=30s", "", "Exeat-Task-Credential", task.Credential).into(t, 200, &second)
 	if a.State != "refused" || a.Comment != "once is enough" || second.EndReason != "refused" {
@@ -126,6 +125,7 @@ func TestARefusedVoteSaysWhatToDo(t *testing.T) {
 		"two tokens":             {approve, right, append(w.bearer("ann", "leads"), lead...), 400, "malformed_header"},
 		"another request's":      {"/v1/approvals/a_01ARZ3NDEKTSV4RRFFQ69G5FAV/approve", right, lead, 404, "not_found"},
 		"an ID that is none":     {"/v1/approvals/x/approve", right, lead, 404, "not_found"},
+		"an ID that is a path":   {"/v1/approvals/%2e%2e/approve", right, lead, 404, "no_such_route"},
 		"a refusal without why":  {"/v1/approvals/" + g.Approval + "/refuse", `{}`, lead, 422, "invalid_request"},
 	} {
 		got := w.do(w.Nobody(), "POST", w.URL+r.path, r.body, r.who...)
