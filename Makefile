@@ -31,6 +31,11 @@ test: tools lint build ## all tests, with the race detector
 	go build -race -o bin/race/ ./cmd/exeatd ./cmd/exeat ./cmd/exeat-sidecar
 	@EXEAT_BIN=$(CURDIR)/bin/race tools/gotest -race -timeout $(TIMEOUT) ./...
 
+TIME ?= 10m
+.PHONY: robustness
+robustness: build ## anything dies, hangs or is parted for TIME (10m), and every call is checked
+	EXEAT_BIN=$(CURDIR)/bin EXEAT_ROBUSTNESS_TIME=$(TIME) go test -count=1 -v -timeout 24h -run TestPromisesHoldUnderFaults ./test/robustness
+
 lint: tools ## gofmt, go vet, staticcheck, golangci-lint
 	@out=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); \
 	  if [ -n "$$out" ]; then echo "gofmt: run gofmt -w on:"; echo "$$out"; exit 1; fi

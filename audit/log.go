@@ -271,6 +271,19 @@ func (l *Log) Flush(ctx context.Context) error {
 // Available reports whether the last write succeeded and none hangs.
 func (l *Log) Available() bool { return l.available.Load() && !l.hung() }
 
+// Restored puts on record that the store was put back from a backup since this
+// log was last written to. It is called before anything of that store is
+// recorded. What ended by it is to be written from the store, as after any gap.
+func (l *Log) Restored(detail string) {
+	now := l.cfg.Clock()
+	g := Gap{Time: now, Kind: GapRestored, Since: l.head.Load().Time, Until: now, Detail: detail}
+	e := newEntry(typeGap)
+	e.enc.gap(&g)
+	l.keep(e)
+	l.gaps.add(g)
+	l.cfg.Log.Warn("the store was restored from a backup; this is on record", "detail", detail)
+}
+
 // TakeGaps gives, once, the gaps in which transitions were lost or may have
 // been, so that they can be written again from the store.
 func (l *Log) TakeGaps() []Gap { return l.gaps.take() }

@@ -186,6 +186,9 @@ type GapKind string
 
 // The gap kinds. The last three are signs of tampering.
 const (
+	// GapRestored: the store was put back from a backup. What it held in between
+	// is in this log alone, and everything in it has ended.
+	GapRestored GapKind = "restored"
 	// GapUnwritable: the disk refused or hung; Denied decisions were denied
 	// for it, Kept records follow, Lost ones do not.
 	GapUnwritable GapKind = "unwritable"

@@ -4,8 +4,9 @@
 //
 // A catalog is a flat folder of Kubernetes-style YAML: every *.yaml and *.yml
 // in it, each with any number of documents. Folders inside it are not read
-// (policies/ is kept for Rego, others may hold certificates), nor are names
-// that begin with a dot. Symbolic links are followed as long as they stay
+// (they may hold certificates), nor are names that begin with a dot. The one
+// exception is policies/, whose *.rego files are read however deep they lie,
+// but for tests (*_test.rego), which are not published. Symbolic links are followed as long as they stay
 // inside, so a mounted Kubernetes ConfigMap is a catalog folder as it is.
 //
 // Reading is strict: unknown and repeated fields, wrong types, texts that YAML

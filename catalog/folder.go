@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"strings"
 	"syscall"
 )
@@ -26,8 +27,10 @@ type file struct {
 
 // folder is what a catalog folder held at one moment.
 type folder struct {
-	files []file
-	errs  Errors
+	files    []file
+	policies []file // *.rego below policies/
+	tests    bool   // *_test.rego too
+	errs     Errors
 }
 
 // readFolder reads the YAML files of dir. Nothing outside dir is opened,
@@ -57,6 +60,7 @@ func readFolder(dir string) folder {
 		}
 		f.files = append(f.files, file{e.Name(), text})
 	}
+	f = f.readPolicies(root, policiesFolder, 0)
 	if len(f.files) == 0 && len(f.errs) == 0 {
 		f = f.fail(path.Base(dir), "the catalog folder holds no *.yaml or *.yml file")
 	}
@@ -71,7 +75,7 @@ func (f folder) fail(name, message string) folder {
 // hash stands for all that was read, and for what could not be.
 func (f folder) hash() [sha256.Size]byte {
 	h := sha256.New()
-	for _, file := range f.files {
+	for _, file := range slices.Concat(f.files, f.policies) {
 		fmt.Fprintf(h, "%d %s %d\n", len(file.name), file.name, len(file.text))
 		h.Write(file.text)
 	}

@@ -26,7 +26,7 @@ func TestFolder(t *testing.T) {
 		"empty":          {func(*testing.T, string) {}, "catalog: the catalog folder holds no *.yaml or *.yml file"},
 		"other suffixes": {func(t *testing.T, dir string) { write(t, dir, "a.json", "{}", 0o644) }, "catalog: the catalog folder holds no *.yaml or *.yml file"},
 		"hidden files":   {func(t *testing.T, dir string) { write(t, dir, ".a.yaml", provider, 0o644) }, "catalog: the catalog folder holds no *.yaml or *.yml file"},
-		"folders inside": {func(t *testing.T, dir string) { write(t, dir, "policies/a.yaml", provider, 0o644) }, "catalog: the catalog folder holds no *.yaml or *.yml file"},
+		"folders inside": {func(t *testing.T, dir string) { write(t, dir, "more/a.yaml", provider, 0o644) }, "catalog: the catalog folder holds no *.yaml or *.yml file"},
 		"a folder with a file's name": {func(t *testing.T, dir string) { write(t, dir, "a.yaml/b", "", 0o644) },
 			"a.yaml: is not a regular file"},
 		"a named pipe": {func(t *testing.T, dir string) {

@@ -27,7 +27,9 @@ type Store interface {
 type PublisherConfig struct {
 	Dir     string // folder of YAML files
 	Secrets string // secrets root; Dir when empty
-	Store   Store
+	// Policies come from this bundle when it is given, and not from Dir.
+	Policies *Bundle
+	Store    Store
 	// Lead runs fn while this process holds the named election, until ctx ends
 	// (Store.Lead is it). nil: this process always leads.
 	Lead     func(ctx context.Context, name string, fn func(context.Context))
@@ -169,7 +171,7 @@ func (p *Publisher) follow(ctx context.Context) {
 // look loads the folder if it is not what was seen last, and publishes what
 // could not be published then.
 func (p *Publisher) look(ctx context.Context, last seen) seen {
-	at, f := p.see(last.refs)
+	at, f := p.see(ctx, last.refs)
 	if at == last.at {
 		if last.pending != nil {
 			last.pending = p.publish(ctx, *last.pending)

@@ -62,6 +62,7 @@ func readAll(f folder) *reader {
 	for _, file := range f.files {
 		r.file(file)
 	}
+	r.policies(f.policies)
 	return r
 }
 
@@ -198,6 +199,8 @@ func (r *reader) compile() *policy.Catalog {
 	for _, p := range problems {
 		o, known := r.objects[objectKey{p.Kind, p.Name}]
 		switch {
+		case p.Line > 0:
+			r.errs = append(r.errs, Error{File: p.Name, Line: p.Line, Message: p.Message})
 		case !known:
 			r.errs = append(r.errs, Error{File: "catalog", Field: p.Field, Message: p.Message})
 		case !o.spoiled(p.Field):

@@ -22,11 +22,16 @@ type fingerprint struct {
 }
 
 // see looks at the folder, and at the files that the catalog seen last names.
-func (p *Publisher) see(refs []reference) (fingerprint, folder) {
-	f := readFolder(p.cfg.Dir)
+func (p *Publisher) see(ctx context.Context, refs []reference) (fingerprint, folder) {
+	f := p.read(ctx)
 	root := openSecrets(orDir(p.cfg.Secrets, p.cfg.Dir))
 	defer root.close()
 	return fingerprint{f.hash(), hashOutcomes(root.read(refs))}, f
+}
+
+// read reads the folder, and the bundle if there is one.
+func (p *Publisher) read(ctx context.Context) folder {
+	return readFolder(p.cfg.Dir).withBundle(ctx, p.cfg.Policies)
 }
 
 // Writing several files, or one in parts, takes a moment: the folder is read
@@ -45,7 +50,7 @@ func (p *Publisher) settle(ctx context.Context, f folder) folder {
 			return f
 		case <-pause.C:
 		}
-		again := readFolder(p.cfg.Dir)
+		again := p.read(ctx)
 		if again.hash() == f.hash() {
 			return again
 		}

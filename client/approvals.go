@@ -124,7 +124,7 @@ func (c *Client) RequestGrants(ctx context.Context, rs ...GrantRequest) ([]Grant
 	list := make([]grantForm, len(rs))
 	var wait time.Duration
 	for i, r := range rs {
-		list[i], wait = grantForm{r.Task, r.Capability, r.Params, duration(r.TTL)}, rs[0].Wait
+		list[i], wait = grantForm{r.Task, r.Capability, r.Params, duration(r.TTL), r.MaxUses}, rs[0].Wait
 	}
 	var out struct {
 		Grants []Grant `json:"grants"`
@@ -139,6 +139,7 @@ type grantForm struct {
 	Capability string            `json:"capability"`
 	Params     map[string]string `json:"params,omitempty"`
 	TTL        string            `json:"ttl,omitempty"`
+	MaxUses    int64             `json:"maxUses,omitempty"`
 }
 
 // Approvals lists requests that you may view: those that wait for people, or

@@ -70,7 +70,7 @@ func (c *Client) Receipt(ctx context.Context, id string) (Receipt, error) {
 // given but is not ready in time is no error: see Ready and Detail, and go on
 // with GetGrant, as with one that people must approve first. A refusal is a *Problem for which Refused reports true.
 func (c *Client) RequestGrant(ctx context.Context, r GrantRequest) (Grant, error) {
-	in := grantForm{r.Task, r.Capability, r.Params, duration(r.TTL)}
+	in := grantForm{r.Task, r.Capability, r.Params, duration(r.TTL), r.MaxUses}
 	var g Grant
 	err := c.do(ctx, call{method: http.MethodPost, path: "/v1/grants", query: waiting(r.Wait), in: in, out: &g, wait: r.Wait})
 	return g, err

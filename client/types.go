@@ -63,13 +63,14 @@ type Task struct {
 	Credential Secret `json:"credential,omitzero"`
 }
 
-// GrantRequest asks for a grant. TTL is the capability's own when zero; Wait is
+// GrantRequest asks for a grant. TTL and MaxUses are the capability's own when zero; Wait is
 // how long the reply may wait for the grant to be ready, 10s when zero.
 type GrantRequest struct {
 	Task       string
 	Capability string
 	Params     map[string]string
 	TTL        time.Duration
+	MaxUses    int64
 	Wait       time.Duration
 }
 
@@ -98,6 +99,10 @@ type Grant struct {
 	EndedAt     time.Time `json:"endedAt,omitzero"`
 	EndReason   string    `json:"endReason,omitempty"`
 	Catalog     string    `json:"catalog"`
+	// MaxUses is how many calls it authorises at most, 0 any number; Used how
+	// many it has authorised, if that is limited.
+	MaxUses int64 `json:"maxUses,omitempty"`
+	Used    int64 `json:"used,omitempty"`
 }
 
 // Ending says how far an ending is. From AcceptedAt nothing brings it back.
@@ -172,8 +177,17 @@ type Capability struct {
 	Destination string   `json:"destination"`
 	TTL         Duration `json:"ttl"`
 	MaxTTL      Duration `json:"maxTTL"`
+	MaxUses     int64    `json:"maxUses,omitempty"` // of one grant; 0: any number
+	Rate        *Rate    `json:"rate,omitempty"`    // nil: any
+	Bytes       int64    `json:"bytes,omitempty"`   // of one grant's calls; 0: any number
 	// Schema is the JSON Schema (2020-12) of the parameters for this agent.
 	Schema json.RawMessage `json:"schema"`
+}
+
+// Rate bounds calls per time.
+type Rate struct {
+	Calls int64    `json:"calls"`
+	Per   Duration `json:"per"`
 }
 
 // Denial is a denied call.
@@ -257,6 +271,9 @@ type ExplainedTask struct {
 	Grant   string           `json:"grant,omitempty"` // that allows it, or came closest
 	Grants  []ExplainedGrant `json:"grants,omitempty"`
 	Next    []Next           `json:"next,omitempty"`
+	// Rule of a policy that denies what the grant covers, and what it says.
+	Rule     string   `json:"rule,omitempty"`
+	Messages []string `json:"messages,omitempty"`
 }
 
 // ExplainedGrant is one grant that the call was held against.

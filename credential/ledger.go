@@ -165,20 +165,3 @@ func (l *ledger) reread(ctx context.Context, id policy.GrantID) {
 		}
 	}
 }
-
-// ReadFailure says in words why a grant has no credential and what to do; empty
-// when nothing failed. It is for processes that have no Manager.
-func ReadFailure(ctx context.Context, s *store.Store, id policy.GrantID) (string, error) {
-	e, err := s.Bucket(ledgerBucket).Get(ctx, string(id))
-	if errors.Is(err, store.ErrNotFound) {
-		return "", nil
-	}
-	if err != nil {
-		return "", err
-	}
-	entry, err := decodeEntry(e)
-	if err != nil {
-		return "", err
-	}
-	return entry.GetFailure(), nil
-}

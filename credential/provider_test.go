@@ -121,16 +121,20 @@ func TestAMissingSecretSaysWhatToDo(t *testing.T) {
 	if strings.Contains(text, w.secrets) {
 		t.Errorf("%q names a path of this machine", text)
 	}
-	if read, err := ReadFailure(t.Context(), w.store, g.ID); err != nil || read != text {
-		t.Errorf("the ledger says %q %v", read, err)
-	}
+	elsewhere := NewFailures(w.store) // a process without a Manager says the same
+	followed := make(chan error, 1)
+	ctx, stop := context.WithCancel(t.Context())
+	go func() { followed <- elsewhere.Run(ctx) }()
+	w.until("the same failure elsewhere", func() bool { return elsewhere.Failure(g.ID) == text })
 	if err := os.Mkdir(filepath.Join(w.secrets, "keys"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	w.secret("keys/upstream", "hunter2")
 	w.until("a credential", func() bool { w.advance(time.Second, m); return w.held(g).Credential != nil })
-	if text, err := ReadFailure(t.Context(), w.store, g.ID); text != "" || err != nil {
-		t.Errorf("the failure stays: %q %v", text, err)
+	w.until("no failure elsewhere", func() bool { return elsewhere.Failure(g.ID) == "" })
+	stop()
+	if err := <-followed; err != nil {
+		t.Errorf("its end is an error: %v", err)
 	}
 	if n := len(w.events.of(g.ID, actionMinted)); n != 2 {
 		t.Errorf("%d records, want one failure and one success", n)

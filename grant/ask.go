@@ -57,7 +57,7 @@ func (p proposal) item() policy.ApprovalItem {
 	i := policy.ApprovalItem{
 		Grant: p.grant.ID, Capability: r.Capability.Name, Description: r.Capability.Description,
 		Risk: string(r.Capability.Risk), Sensitivity: string(r.Capability.Sensitivity), Params: r.Params,
-		Destination: r.Destination.Name, Calls: r.Calls(), Scope: r.Scope, TTL: p.ttl, Digest: r.Digest,
+		Destination: r.Destination.Name, Calls: r.Calls(), Scope: r.Scope, TTL: p.ttl, MaxUses: p.grant.MaxUses, Digest: r.Digest,
 	}
 	if r.Provider != nil {
 		i.Provider = r.Provider.Name

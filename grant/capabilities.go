@@ -24,6 +24,7 @@ type Capability struct {
 	Risk, Sensitivity string
 	Destination       string
 	TTL, MaxTTL       time.Duration
+	Limits            policy.Limits
 	// Schema is the JSON Schema (2020-12) of the parameters, narrowed to what
 	// this agent may give. A pattern that names another parameter admits all of
 	// that parameter's values, so the schema may admit a combination that a
@@ -47,7 +48,7 @@ func (s *Service) Capabilities(c Caller, agent string) (Capabilities, error) {
 		p := e.Capability
 		out.List = append(out.List, Capability{
 			Name: p.Name, Description: p.Description, Risk: string(p.Risk), Sensitivity: string(p.Sensitivity),
-			Destination: p.Destination.Name, TTL: p.TTL, MaxTTL: p.MaxTTL, Schema: schema,
+			Destination: p.Destination.Name, TTL: p.TTL, MaxTTL: p.MaxTTL, Limits: p.Limits, Schema: schema,
 		})
 	}
 	return out, nil

@@ -93,7 +93,7 @@ func (s *Service) endOne(ctx context.Context, v *policy.TaskView, id policy.Gran
 		}
 	}
 	e := s.enforce(ctx, g.Instance, rev, accepted(g.Life), g.Until)
-	return Status{Grant: g}, e, nil
+	return Status{Grant: g, Used: h.Use.Used}, e, nil
 }
 
 // EndTask ends a task and all its grants, as completed or as failed.

@@ -10,7 +10,7 @@ import (
 
 // Question asks what would become of a call.
 type Question struct {
-	// Agent is whose call it is; for an operator and people, everybody else has one.
+	// Agent is whose call it is; for an operator, everybody else has one.
 	Agent string
 	// Task that it is made in; all live ones of the caller's when empty.
 	Task    policy.TaskID
@@ -56,7 +56,9 @@ func (s *Service) Explain(ctx context.Context, c Caller, q Question) (Explained,
 	}
 	out := Explained{Agent: agent.Name, Call: call}
 	for _, v := range views {
-		out.Tasks = append(out.Tasks, ExplainedTask{v.Task.ID, policy.Explain(cat, agent, v, &call, now)})
+		e := policy.Explain(cat, agent, v, &call, now)
+		e.Consult(ctx, cat, policy.CallFacts{Agent: agent, View: v, BytesOut: s.audit.Tally(v.Task.ID).Sent}, &call, now)
+		out.Tasks = append(out.Tasks, ExplainedTask{v.Task.ID, e})
 	}
 	if len(views) == 0 {
 		out.Tasks = []ExplainedTask{{"", policy.Explain(cat, agent, nil, &call, now)}}
@@ -87,7 +89,7 @@ func (s *Service) questioned(ctx context.Context, c Caller, q Question) ([]*poli
 	var out []*policy.TaskView
 	now := s.store.Now()
 	for _, t := range s.Tasks(c) {
-		if v := s.index.Task(t.ID); v != nil && t.Live(now) && (!c.MayAny(policy.VerbView) || t.Agent == q.Agent) && len(out) < MaxLive {
+		if v := s.index.Task(t.ID); v != nil && t.Live(now) && (c.Agent != nil || t.Agent == q.Agent) && len(out) < MaxLive {
 			out = append(out, v)
 		}
 	}
@@ -104,7 +106,7 @@ func (s *Service) Decision(ctx context.Context, c Caller, id string) (audit.Reco
 	if err != nil {
 		return audit.Recorded{}, err
 	}
-	if c.May(policy.VerbView, d.Owner) {
+	if c.May(policy.VerbView, d.Owner) { // also of a task that is forgotten
 		return d, nil
 	}
 	v, err := s.view(ctx, d.Task)

@@ -8,6 +8,8 @@ type metrics struct {
 	endings  *prometheus.CounterVec
 	ready    prometheus.Histogram
 	enforced prometheus.Histogram
+	uses     *prometheus.CounterVec
+	useTime  prometheus.Histogram
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -25,10 +27,14 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		endings: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "exeat_endings_total", Help: "Endings of tasks and grants by reason.",
 		}, []string{"of", "reason"}),
-		ready:    latency("exeat_grant_ready_seconds", "From a request to a grant that is ready."),
+		ready: latency("exeat_grant_ready_seconds", "From a request to a grant that is ready."),
+		uses: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "exeat_uses_total", Help: "Calls of limited grants, and calls with a name of their own, by what came of it: allowed, or the reason of the denial.",
+		}, []string{"result"}),
+		useTime:  latency("exeat_use_seconds", "How long it took to spend one use, or to find that there is none."),
 		enforced: latency("exeat_ending_enforced_seconds", "From an ending that is accepted to one that is enforced."),
 	}
-	for _, c := range []prometheus.Collector{m.requests, m.endings, m.ready, m.enforced} {
+	for _, c := range []prometheus.Collector{m.requests, m.endings, m.ready, m.enforced, m.uses, m.useTime} {
 		if err := r.Register(c); err != nil {
 			return nil, err
 		}

@@ -71,21 +71,26 @@ type Notifier struct {
 	client *http.Client
 }
 
-// NewNotifier makes a Notifier over the service's requests; Run makes it work.
-func NewNotifier(s *Service, cfg NotifierConfig) (*Notifier, error) {
-	if cfg.Format == "" {
-		cfg.Format = NotifyJSON
-	}
-	u, err := url.Parse(cfg.URL)
+// Check says what is wrong with c, without its secret.
+func (c NotifierConfig) Check() error {
+	u, err := url.Parse(c.URL)
 	switch {
 	case err != nil || u.Host == "":
-		return nil, errors.New("the URL to notify is none; want https://host/path")
+		return errors.New("the URL to notify is none; want https://host/path")
 	case u.Scheme != "https" && (u.Scheme != "http" || !isLoopback(u.Hostname())):
-		return nil, errors.New("the URL to notify is not https; want https, or http on loopback")
-	case len(cfg.Secret) < MinNotifySecret:
-		return nil, fmt.Errorf("the secret that signs notifications has %d bytes; want at least %d random ones", len(cfg.Secret), MinNotifySecret)
-	case cfg.Format != NotifyJSON && cfg.Format != NotifySlack:
-		return nil, errors.New("the format of notifications is json or slack")
+		return errors.New("the URL to notify is not https; want https, or http on loopback")
+	case len(c.Secret) < MinNotifySecret:
+		return fmt.Errorf("the secret that signs notifications has %d bytes; want at least %d random ones", len(c.Secret), MinNotifySecret)
+	case c.Format != "" && c.Format != NotifyJSON && c.Format != NotifySlack:
+		return errors.New("the format of notifications is json or slack")
+	}
+	return nil
+}
+
+// NewNotifier makes a Notifier over the service's requests; Run makes it work.
+func NewNotifier(s *Service, cfg NotifierConfig) (*Notifier, error) {
+	if err := cfg.Check(); err != nil {
+		return nil, err
 	}
 	return &Notifier{Service: s, cfg: cfg, told: s.store.Bucket("notified"), client: &http.Client{
 		Transport: cfg.Transport, Timeout: notifyTimeout,

@@ -11,6 +11,8 @@ import (
 // Status is a grant and whether it can be used.
 type Status struct {
 	Grant policy.Grant
+	// Used is how many calls used it, if that is limited.
+	Used int64
 	// Ready: the very next call under the grant succeeds.
 	Ready bool
 	// Waiting says what an active grant that is not ready waits for.
@@ -106,9 +108,9 @@ func (s *Service) status(h *policy.Held, waiting Waiting) Status {
 		return Status{Grant: g, Waiting: WaitApproval, Why: waitingWords[WaitApproval]}
 	}
 	if g.State != policy.Active {
-		return Status{Grant: g, Why: s.failure(g.ID)}
+		return Status{Grant: g, Used: h.Use.Used, Why: s.failure(g.ID)}
 	}
-	return Status{Grant: g, Ready: waiting == "", Waiting: waiting, Why: waitingWords[waiting]}
+	return Status{Grant: g, Used: h.Use.Used, Ready: waiting == "", Waiting: waiting, Why: waitingWords[waiting]}
 }
 
 // effective is the grant with what ended it applied, though nobody may have

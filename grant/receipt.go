@@ -13,16 +13,18 @@ type Receipt struct {
 	Task   policy.Task
 	Ending Ending
 	Grants []policy.Grant
+	Used   map[policy.GrantID]int64 // of limited grants
 	Tally  audit.Tally
 }
 
 // receipt gathers it. Its numbers are those of this process's record.
 func (s *Service) receipt(ctx context.Context, t policy.Task, e Ending) (Receipt, error) {
-	r := Receipt{Task: t, Ending: e}
+	r := Receipt{Task: t, Ending: e, Used: map[policy.GrantID]int64{}}
 	now := s.store.Now()
 	if v := s.index.Task(t.ID); v != nil {
 		for _, h := range v.Held {
 			r.Grants = append(r.Grants, effective(h, now))
+			r.Used[h.Grant.ID] = h.Use.Used
 		}
 	}
 	r.Tally = s.audit.Tally(t.ID)

@@ -14,7 +14,7 @@ import (
 // evaluated under. Where its meaning is the same the votes stay; otherwise anew
 // is true, and it has the new meaning and no votes, or has ended when that may
 // not be any more. It only reads, and changes the copy that it was given.
-func (s *Service) reconsidered(asked store.Asked) (next store.Asked, anew bool, err error) {
+func (s *Service) reconsidered(ctx context.Context, asked store.Asked) (next store.Asked, anew bool, err error) {
 	cat := s.index.Catalog()
 	a := &asked.Approval
 	if cat == nil {
@@ -27,7 +27,7 @@ func (s *Service) reconsidered(asked store.Asked) (next store.Asked, anew bool, 
 	if v == nil {
 		return asked, false, ErrNotFound
 	}
-	ps, err := s.proposeAgain(cat, v, a)
+	ps, err := s.proposeAgain(ctx, cat, v, a)
 	var refused *policy.RequestError
 	switch {
 	case errors.As(err, &refused):
@@ -50,7 +50,7 @@ func (s *Service) reconsidered(asked store.Asked) (next store.Asked, anew bool, 
 	}
 	for i := range asked.Grants {
 		g := &asked.Grants[i]
-		g.Owner, g.Digest, g.Catalog = ps[i].grant.Owner, ps[i].grant.Digest, cat.Revision()
+		g.Owner, g.Digest, g.Catalog, g.MaxUses = ps[i].grant.Owner, ps[i].grant.Digest, cat.Revision(), ps[i].grant.MaxUses
 	}
 	a.Round++
 	a.Votes = nil
@@ -67,10 +67,10 @@ func take(a *policy.Approval, ps []proposal, rule policy.ApprovalRule, catalog s
 }
 
 // proposeAgain decides on each item as if it were asked for now.
-func (s *Service) proposeAgain(cat *policy.Catalog, v *policy.TaskView, a *policy.Approval) ([]proposal, error) {
+func (s *Service) proposeAgain(ctx context.Context, cat *policy.Catalog, v *policy.TaskView, a *policy.Approval) ([]proposal, error) {
 	var ps []proposal
 	for _, i := range a.Items {
-		p, err := s.decide(cat, v, Request{Task: a.Task, Capability: i.Capability, Params: i.Params, TTL: i.TTL})
+		p, err := s.decide(ctx, cat, v, Request{Task: a.Task, Capability: i.Capability, Params: i.Params, TTL: i.TTL, MaxUses: i.MaxUses}, new(history))
 		if err != nil {
 			return nil, err
 		}
@@ -89,7 +89,7 @@ func (s *Service) reconsider(ctx context.Context, id policy.ApprovalID) error {
 		if s.stateOf(asked) != policy.Pending.String() {
 			return asked, nil
 		}
-		next, anew, err := s.reconsidered(asked)
+		next, anew, err := s.reconsidered(ctx, asked)
 		restarted = anew
 		return next, err
 	})

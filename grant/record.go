@@ -3,6 +3,7 @@ package grant
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"github.com/exeat-dev/exeat/audit"
 	"github.com/exeat-dev/exeat/policy"
@@ -43,8 +44,18 @@ func (s *Service) recordRefusal(ctx context.Context, cat *policy.Catalog, t poli
 	}
 	s.audit.Transition(ctx, audit.Transition{
 		Time: s.store.Now(), Subject: subject, From: policy.StateNone, To: policy.Ended, End: policy.EndRefused,
-		By: by, Why: refused.Code, Catalog: cat.Revision(),
+		By: by, Why: whyRefused(refused), Catalog: cat.Revision(),
 	})
+}
+
+// whyRefused is the code, and of a policy's refusal what the policy said.
+func whyRefused(e *policy.RequestError) string {
+	if e.Code != policy.CodePolicyDenied {
+		return e.Code
+	}
+	const most = 1024
+	words := e.Code + ": " + e.Message
+	return strings.ToValidUTF8(words[:min(len(words), most)], "")
 }
 
 func (s *Service) ownerOf(agent string) []string {

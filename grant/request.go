@@ -16,6 +16,7 @@ type Request struct {
 	Capability string
 	Params     map[string]string
 	TTL        time.Duration // the capability's own when zero
+	MaxUses    int64         // the capability's own when zero
 }
 
 const (
@@ -45,7 +46,7 @@ const MaxTogether = 16
 // When one of them needs approval, people decide on all of them together.
 func (s *Service) RequestAll(ctx context.Context, c Caller, rs []Request, wait time.Duration) ([]Status, error) {
 	began := s.store.Now()
-	gs, err := s.issue(ctx, c, rs)
+	gs, err := s.issue(ctx, c, rs, &history{requests: len(rs)})
 	if err != nil {
 		s.metrics.requests.WithLabelValues(resultOf(err)).Inc()
 		return nil, err
@@ -89,7 +90,7 @@ func (*Service) unseen(g policy.Grant) Status {
 }
 
 // issue writes the grants, or says why there are none.
-func (s *Service) issue(ctx context.Context, c Caller, rs []Request) ([]policy.Grant, error) {
+func (s *Service) issue(ctx context.Context, c Caller, rs []Request, h *history) ([]policy.Grant, error) {
 	if err := asAgent(c); err != nil {
 		return nil, err
 	}
@@ -104,11 +105,11 @@ func (s *Service) issue(ctx context.Context, c Caller, rs []Request) ([]policy.G
 		if v, err = changeable(c, v, err); err != nil {
 			return nil, err
 		}
-		ps, err := s.decideAll(ctx, cat, v, rs, c.Name)
+		ps, err := s.decideAll(ctx, cat, v, rs, c.Name, h)
 		if err != nil {
 			return nil, err
 		}
-		gs, err := s.write(ctx, seen, v, ps, c)
+		gs, err := s.write(ctx, seen, cat, v, ps, c)
 		if err == nil {
 			return gs, nil
 		}
@@ -134,7 +135,7 @@ func together(rs []Request) error {
 }
 
 // decideAll decides on each; the first refusal is that of all.
-func (s *Service) decideAll(ctx context.Context, cat *policy.Catalog, v *policy.TaskView, rs []Request, by string) ([]proposal, error) {
+func (s *Service) decideAll(ctx context.Context, cat *policy.Catalog, v *policy.TaskView, rs []Request, by string, h *history) ([]proposal, error) {
 	if cat == nil {
 		return nil, ErrNoCatalog
 	}
@@ -143,7 +144,7 @@ func (s *Service) decideAll(ctx context.Context, cat *policy.Catalog, v *policy.
 	}
 	ps := make([]proposal, 0, len(rs))
 	for i, r := range rs {
-		p, err := s.decide(cat, v, r)
+		p, err := s.decide(ctx, cat, v, r, h)
 		if err != nil {
 			s.recordRefusal(ctx, cat, v.Task, r, err, by)
 			return nil, inList(err, i, len(rs))
@@ -165,7 +166,7 @@ func inList(err error, i, of int) error {
 }
 
 // write makes the grants active, or asks people when a rule says so.
-func (s *Service) write(ctx context.Context, seen int64, v *policy.TaskView, ps []proposal, c Caller) ([]policy.Grant, error) {
+func (s *Service) write(ctx context.Context, seen int64, cat *policy.Catalog, v *policy.TaskView, ps []proposal, c Caller) ([]policy.Grant, error) {
 	if rule := ruleOf(ps); rule != nil {
 		return s.ask(ctx, seen, v, ps, rule, c)
 	}
@@ -177,6 +178,9 @@ func (s *Service) write(ctx context.Context, seen int64, v *policy.TaskView, ps 
 			return nil, err
 		}
 		p.grant.Life = life
+		if err := s.noteHeld(ctx, cat, p.grant); err != nil {
+			return nil, err
+		}
 		gs = append(gs, p.grant)
 	}
 	rev, err := s.store.CreateGrants(ctx, seen, gs...)
@@ -215,7 +219,7 @@ type proposal struct {
 }
 
 // decide makes the grant that r would be under cat, if it may be at all.
-func (s *Service) decide(cat *policy.Catalog, v *policy.TaskView, r Request) (proposal, error) {
+func (s *Service) decide(ctx context.Context, cat *policy.Catalog, v *policy.TaskView, r Request, h *history) (proposal, error) {
 	if !v.Task.Live(s.store.Now()) {
 		return proposal{}, ErrEnded
 	}
@@ -228,17 +232,25 @@ func (s *Service) decide(cat *policy.Catalog, v *policy.TaskView, r Request) (pr
 		return proposal{}, err
 	}
 	ttl, err := lifetime(resolved.Capability, r.TTL)
+	if err != nil {
+		return proposal{}, err
+	}
+	uses, err := resolved.Capability.Uses(r.MaxUses)
+	if err != nil {
+		return proposal{}, err
+	}
 	p := proposal{
 		grant: policy.Grant{
 			ID: policy.GrantID(newID("g_")), Task: v.Task.ID, Agent: agent.Name, Owner: agent.OwnerGroups,
 			Instance: v.Task.Instance, Capability: resolved.Capability.Name, Params: resolved.Params,
-			Destination: resolved.Destination.Name, Digest: resolved.Digest, Catalog: cat.Revision(),
+			Destination: resolved.Destination.Name, Digest: resolved.Digest, Catalog: cat.Revision(), MaxUses: uses,
 		},
 		resolved: resolved, ttl: ttl, rule: resolved.Capability.Approval,
 	}
 	if p.rule != nil {
 		p.why = []string{"Capability " + resolved.Capability.Name + " (" + string(resolved.Capability.Risk) + " risk) asks for it."}
 	}
+	err = s.judge(ctx, cat, v, policy.Ask{Agent: agent, Task: &v.Task, Resolved: resolved, TTL: ttl, MaxUses: uses}, &p, h)
 	return p, err
 }
 

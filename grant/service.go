@@ -9,6 +9,7 @@ import (
 
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/exeat-dev/exeat/audit"
 	"github.com/exeat-dev/exeat/policy"
@@ -40,10 +41,12 @@ type Service struct {
 	store     *store.Store
 	index     *store.Index
 	audit     *audit.Log
+	past      *store.Bucket // what policies may ask about the past
 	failures  MintFailures
 	retention time.Duration
 	log       *slog.Logger
 	metrics   *metrics
+	calls     singleflight.Group // of requests that calls make
 }
 
 // Limits and waits.
@@ -75,7 +78,7 @@ func New(cfg Config) (*Service, error) {
 		return nil, err
 	}
 	return &Service{
-		store: cfg.Store, index: cfg.Store.Index(), audit: cfg.Audit, failures: cfg.Failures,
+		store: cfg.Store, index: cfg.Store.Index(), audit: cfg.Audit, past: cfg.Store.Bucket(bucketHistory), failures: cfg.Failures,
 		retention: cfg.Retention, log: cfg.Log, metrics: m,
 	}, nil
 }

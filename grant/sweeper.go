@@ -181,6 +181,9 @@ func (w *sweeper) work(ctx context.Context) {
 func (w *sweeper) clear(ctx context.Context, v *policy.TaskView) error {
 	now := w.store.Now()
 	if v.Task.State == policy.Ended && !now.Before(v.Task.EndedAt.Add(w.retention)) {
+		if err := w.noteDropped(ctx, v); err != nil { // tried again; until then nothing is lost
+			return err
+		}
 		return ignoreGone(w.store.DropTask(ctx, v.Task.ID))
 	}
 	if v.Task.State != policy.Ended && !now.Before(v.Task.Until) {

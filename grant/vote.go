@@ -38,7 +38,7 @@ func (s *Service) Approve(ctx context.Context, c Caller, id policy.ApprovalID, b
 		if err := s.undecided(asked); err != nil {
 			return asked, err
 		}
-		next, anew, err := s.reconsidered(asked)
+		next, anew, err := s.reconsidered(ctx, asked)
 		if err != nil || anew {
 			restarted = anew
 			return next, err
@@ -48,7 +48,7 @@ func (s *Service) Approve(ctx context.Context, c Caller, id policy.ApprovalID, b
 		}
 		now = []store.Asked{asked}
 		if next.Approval.Met() {
-			return s.activated(next)
+			return s.activated(ctx, next)
 		}
 		return next, nil
 	})
@@ -73,7 +73,7 @@ func (s *Service) undecided(asked store.Asked) error {
 
 // activated makes every grant of a request active, as its approvers together
 // narrowed it. Its time runs from now.
-func (s *Service) activated(asked store.Asked) (store.Asked, error) {
+func (s *Service) activated(ctx context.Context, asked store.Asked) (store.Asked, error) {
 	now, cat := s.store.Now(), s.index.Catalog()
 	v := s.index.Task(asked.Approval.Task)
 	if v == nil {
@@ -81,11 +81,15 @@ func (s *Service) activated(asked store.Asked) (store.Asked, error) {
 	}
 	for i, item := range asked.Approval.Items {
 		g := &asked.Grants[i]
-		life, err := activeLife(g.Life, asked.Approval.Narrowed(item).TTL, v.Task, now)
+		narrowed := asked.Approval.Narrowed(item)
+		life, err := activeLife(g.Life, narrowed.TTL, v.Task, now)
 		if err != nil {
 			return asked, err
 		}
-		g.Life, g.Catalog = life, cat.Revision()
+		g.Life, g.Catalog, g.MaxUses = life, cat.Revision(), narrowed.MaxUses
+		if err := s.noteHeld(ctx, cat, *g); err != nil {
+			return asked, err
+		}
 	}
 	a := &asked.Approval
 	a.Outcome, a.DecidedAt, a.By = policy.ApprovalApproved, now, approvers(*a)

@@ -34,6 +34,12 @@ type Call struct {
 	HasBody bool
 	// GrantID names the grant to use (Exeat-Grant); empty takes the narrowest.
 	GrantID GrantID
+	// ID is the call's own name within its task (Exeat-Call): with one, it is
+	// made at most once. Empty: it may be repeated.
+	ID string
+	// UseID is that of the UseRequest which this call makes. Whoever has it sets
+	// it; nothing that the agent sends does.
+	UseID string
 	// At is when Envoy saw the request.
 	At time.Time
 }
@@ -48,6 +54,7 @@ type RawCall struct {
 	Target  string
 	HasBody bool
 	GrantID string
+	CallID  string
 	At      time.Time
 }
 
@@ -112,6 +119,7 @@ const (
 	errQueryName     = malformed("query: a parameter without a name")
 	errQueryChar     = malformed("query: a character that must be percent-encoded, or must not be there")
 	errGrantID       = malformed("exeat-grant: not a grant ID")
+	errCallID        = malformed("exeat-call: want 1 to 64 letters, digits, dots, underscores and dashes")
 )
 
 // ParseCall brings a raw request into canonical form, or says why it can't be:
@@ -125,7 +133,7 @@ func ParseCall(r RawCall) (Call, error) {
 	if r.Scheme != "http" && r.Scheme != "https" {
 		return Call{}, errScheme
 	}
-	c := Call{Method: r.Method, Scheme: r.Scheme, HasBody: r.HasBody, GrantID: GrantID(r.GrantID), At: r.At}
+	c := Call{Method: r.Method, Scheme: r.Scheme, HasBody: r.HasBody, GrantID: GrantID(r.GrantID), ID: r.CallID, At: r.At}
 	var err error
 	if c.Host, c.Port, err = parseAuthority(r.Authority, r.Scheme); err != nil {
 		return Call{}, err
@@ -136,8 +144,23 @@ func ParseCall(r RawCall) (Call, error) {
 	if r.GrantID != "" && !c.GrantID.Valid() {
 		return Call{}, errGrantID
 	}
+	if r.CallID != "" && !isCallID(r.CallID) {
+		return Call{}, errCallID
+	}
 	c.ok = true
 	return c, nil
+}
+
+const maxCallID = 64
+
+// isCallID takes what can stand in a header, a key and a record as it is.
+func isCallID(s string) bool {
+	for i := 0; i < len(s); i++ {
+		if c := s[i]; !isUnreserved(c) || c == '~' {
+			return false
+		}
+	}
+	return s != "" && len(s) <= maxCallID
 }
 
 // ParseURL brings a call that somebody wrote down, as a method and a URL, into
@@ -188,6 +211,8 @@ type Decision struct {
 	Held *Held
 	// Next lists what the agent may ask for that would cover the call.
 	Next []Next
+	// Policy is the rule that denied with the reason PolicyDenied, else nil.
+	Policy *CallRule
 }
 
 // Allowed reports whether the call may leave.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/exeat-dev/exeat/api/v1alpha1"
+	"github.com/exeat-dev/exeat/policy/rego"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 )
 
@@ -23,6 +24,7 @@ type Catalog struct {
 	providers    map[string]*v1alpha1.Provider
 	capabilities map[string]*Capability
 	access       []*access
+	rego         *rego.Engine
 }
 
 type hostPort struct {
@@ -165,6 +167,7 @@ type Agent struct {
 	OwnerGroups               []string
 	Contact, Environment      string
 	eligible                  []Eligible // in order of the capabilities' names
+	onCall                    []*Destination
 }
 
 // Eligible is a capability that an agent may ask for.
@@ -229,6 +232,8 @@ type Capability struct {
 	Destination       *Destination
 	TTL, MaxTTL       time.Duration
 	Approval          *ApprovalRule // nil: nobody is asked
+	OnCall            bool          // a call may ask for it by being made
+	Limits            Limits
 
 	provider *v1alpha1.Provider // nil: no credential is put on the call
 	scope    map[string]template
@@ -271,11 +276,14 @@ const (
 	CodeUnknownParam      = "unknown_param"
 	CodeParamNotAllowed   = "param_not_allowed"
 	CodeTTLTooLong        = "ttl_too_long"
+	CodePolicyDenied      = "policy_denied"
+	CodeTooManyUses       = "too_many_uses"
 )
 
 // RequestError says what is wrong with a request for a grant. It never holds a value.
 type RequestError struct {
-	Code    string // unknown_capability | not_eligible | missing_param | unknown_param | param_not_allowed | ttl_too_long
+	// Code is one of the codes above.
+	Code    string
 	Field   string // such as params.ticket
 	Message string // what would be right
 }

@@ -13,10 +13,14 @@ type Problem struct {
 	Kind, Name string // which object
 	Field      string // path, such as spec.calls[0].path
 	Message    string // what is wrong and what would be right
+	Line       int    // of a policy's file, whose path is Name; 0 for objects
 }
 
 // String gives the problem in one line.
 func (p Problem) String() string {
+	if p.Line > 0 {
+		return fmt.Sprintf("%s:%d: %s", p.Name, p.Line, p.Message)
+	}
 	return strings.TrimSpace(fmt.Sprintf("%s %s: %s: %s", p.Kind, p.Name, p.Field, p.Message))
 }
 
@@ -45,6 +49,7 @@ func Compile(set *v1alpha1.Set) (*Catalog, []Problem) {
 		c.accessOf(&set.Access[i])
 	}
 	c.identities()
+	c.policies()
 	if len(c.problems) > 0 {
 		return nil, c.problems
 	}
@@ -71,7 +76,7 @@ type report struct {
 }
 
 func (r report) add(field, format string, args ...any) {
-	r.c.problems = append(r.c.problems, Problem{r.kind, r.name, field, fmt.Sprintf(format, args...)})
+	r.c.problems = append(r.c.problems, Problem{Kind: r.kind, Name: r.name, Field: field, Message: fmt.Sprintf(format, args...)})
 }
 
 // declare notes every object's name, so that a reference may stand before what

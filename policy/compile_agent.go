@@ -50,6 +50,7 @@ func (c *compiler) agent(in *v1alpha1.Agent) {
 		r.eligible(a, fmt.Sprintf("spec.capabilities[%d]", i), &s.Capabilities[i])
 	}
 	slices.SortFunc(a.eligible, func(x, y Eligible) int { return cmp.Compare(x.Capability.Name, y.Capability.Name) })
+	a.noteOnCall()
 	c.cat.agents[a.Name] = a
 }
 

@@ -12,7 +12,8 @@ const (
 	defaultExpiry = 30 * time.Minute
 	maxExpiry     = 24 * time.Hour
 	maxApprovers  = 10
-	maxStepUpAge  = 12 * time.Hour
+	// MaxStepUpAge bounds how long ago an approver may have authenticated.
+	MaxStepUpAge = 12 * time.Hour
 )
 
 // approval compiles what people must say yes. High risk is never given without
@@ -54,8 +55,8 @@ func (p *capabilityCompiler) stepUp(in *v1alpha1.StepUp) *StepUp {
 		p.add("spec.approval.stepUp.maxAge", "is missing; want how long ago an approver may have authenticated, such as 5m")
 		return nil
 	}
-	if age := in.MaxAge.Duration; age < time.Second || age > maxStepUpAge {
-		p.add("spec.approval.stepUp.maxAge", "%v is out of range; want %v to %v", age, time.Second, maxStepUpAge)
+	if age := in.MaxAge.Duration; age < time.Second || age > MaxStepUpAge {
+		p.add("spec.approval.stepUp.maxAge", "%v is out of range; want %v to %v", age, time.Second, MaxStepUpAge)
 	}
 	return &StepUp{MaxAge: in.MaxAge.Duration, ACR: in.ACR}
 }

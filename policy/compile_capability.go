@@ -43,7 +43,9 @@ func (c *compiler) capability(in *v1alpha1.Capability) {
 	p.out.Destination = c.cat.destinations[s.Destination]
 	p.grades(s)
 	p.limits(s.Limits)
+	p.onCall(s)
 	p.approval(s.Approval)
+	p.uses(s.Limits)
 	p.parameters()
 	p.calls(s.Calls)
 	p.credential(s.Credential)
@@ -70,6 +72,17 @@ func (p *capabilityCompiler) grades(s *v1alpha1.CapabilitySpec) {
 		p.add("spec.sensitivity", "restricted data needs a response filter, which this version does not have; keep it out of the catalog")
 	default:
 		p.add("spec.sensitivity", "%q is not a sensitivity; want public, internal, confidential or restricted", s.Sensitivity)
+	}
+}
+
+// onCall: what nobody asked for in so many words must be harmless.
+func (p *capabilityCompiler) onCall(s *v1alpha1.CapabilitySpec) {
+	p.out.OnCall = s.OnCall
+	switch {
+	case s.OnCall && p.out.Risk != v1alpha1.RiskLow:
+		p.add("spec.onCall", "is for low risk only; leave it out, so that agents ask")
+	case s.OnCall && s.Approval != nil:
+		p.add("spec.onCall", "does not go with approval, which people give to a request that they have read; leave one out")
 	}
 }
 

@@ -12,7 +12,7 @@ import "time"
 // rule.width), then the one that ends first, then the lower ID.
 //
 // With none, the reason is the closest: of a covering grant
-// credential_unavailable, approval_pending, grant_expired or grant_ended; then
+// credential_unavailable, approval_pending, uses_exhausted, grant_expired or grant_ended; then
 // of live ones what their rules lack; then that of an ended grant for the
 // destination which the catalog no longer gives; else no_grant.
 func Decide(cat *Catalog, agent *Agent, view *TaskView, call *Call, now time.Time) Decision {
@@ -60,7 +60,7 @@ func decideNamed(view *TaskView, call *Call, now time.Time) Decision {
 		if !h.in(view) || h.Grant.ID != call.GrantID {
 			continue
 		}
-		if r := h.standing(now); r != Allowed {
+		if r := h.standing(call, now); r != Allowed {
 			return Decision{Reason: r, Held: h}
 		}
 		return Decision{Reason: h.Resolved.Match(call), Held: h}
@@ -73,7 +73,7 @@ func narrowest(view *TaskView, call *Call, now time.Time) *Held {
 	var best *Held
 	var width uint32
 	for _, h := range view.Held {
-		if !h.in(view) || h.standing(now) != Allowed {
+		if !h.in(view) || h.standing(call, now) != Allowed {
 			continue
 		}
 		r, w := h.Resolved.match(call)
@@ -114,7 +114,7 @@ func closest(view *TaskView, dest *Destination, call *Call, now time.Time) Decis
 // nearness says why the grant does not allow the call, and how close it came;
 // 0 when it has nothing to do with it.
 func (h *Held) nearness(dest *Destination, call *Call, now time.Time) (Reason, int) {
-	s := h.standing(now)
+	s := h.standing(call, now)
 	if h.Resolved == nil {
 		if h.Grant.Destination == dest.Name {
 			return s, 1
@@ -124,12 +124,14 @@ func (h *Held) nearness(dest *Destination, call *Call, now time.Time) (Reason, i
 	m := h.Resolved.Match(call)
 	switch {
 	case m == Allowed && s == CredentialUnavailable:
-		return s, 7
+		return s, 8
 	case m == Allowed && s == ApprovalPending:
+		return s, 7
+	case m == Allowed && s == UsesExhausted:
 		return s, 6
 	case m == Allowed && s != Allowed:
 		return s, 5
-	case s != Allowed && s != CredentialUnavailable, h.Grant.Destination != dest.Name:
+	case s != Allowed && s != CredentialUnavailable && s != UsesExhausted, h.Grant.Destination != dest.Name:
 		return s, 0
 	case m == BodyNotGranted:
 		return m, 4
@@ -153,8 +155,9 @@ func (h *Held) in(view *TaskView) bool {
 	return h != nil && h.Grant.Task == view.Task.ID && h.Grant.Agent == view.Task.Agent
 }
 
-// standing says whether the grant serves calls at now at all; Allowed when so.
-func (h *Held) standing(now time.Time) Reason {
+// standing says whether the grant serves calls such as this one at now at all;
+// Allowed when so.
+func (h *Held) standing(call *Call, now time.Time) Reason {
 	if r := standing(&h.Grant.Life, now); r == GrantExpired || r == GrantEnded {
 		return r
 	} else if h.Raised() {
@@ -167,6 +170,8 @@ func (h *Held) standing(now time.Time) Reason {
 		return GrantEnded // the catalog in force gives another capability, or none
 	case h.Resolved.Provider != nil && (h.Credential == nil || h.Credential.Grant != h.Grant.ID):
 		return CredentialUnavailable
+	case h.spent(call):
+		return UsesExhausted
 	}
 	return Allowed
 }

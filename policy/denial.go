@@ -22,8 +22,11 @@ type Denial struct {
 	Call     *DenialCall `json:"call,omitempty"` // absent when it could not be read
 	Retry    Retry       `json:"retry"`
 	// RetryAfter is in seconds; present only when Retry is RetryAfter.
-	RetryAfter int    `json:"retryAfter,omitempty"`
-	Next       []Next `json:"next,omitempty"`
+	RetryAfter int `json:"retryAfter,omitempty"`
+	// Rule of the policy that denied, and what it says; only with policy_denied.
+	Rule     string   `json:"rule,omitempty"`
+	Messages []string `json:"messages,omitempty"`
+	Next     []Next   `json:"next,omitempty"`
 }
 
 // DenialCall is the call that was denied, its query removed: it may hold secrets.
@@ -44,6 +47,9 @@ func NewDenial(d Decision, id string, call *Call, after time.Duration) Denial {
 	out := Denial{
 		Type: ProblemBase + reason.String(), Title: reason.Title(), Status: reason.Status(),
 		Reason: reason, Decision: id, Retry: reason.Retry(), Next: d.Next,
+	}
+	if d.Policy != nil && reason == PolicyDenied {
+		out.Rule, out.Messages = d.Policy.Rule, d.Policy.Messages
 	}
 	if call != nil && call.ok {
 		out.Call = &DenialCall{Method: call.Method, URL: call.URL()}

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -19,6 +20,20 @@ type Explanation struct {
 	Looked []Looked
 	// Next lists what the agent may ask for that would cover the call.
 	Next []Next
+	// Policy is the rule that denies what the grant covers, else nil.
+	Policy *CallRule
+}
+
+// Consult asks exeat.call about a call that was explained as allowed in view.
+func (e *Explanation) Consult(ctx context.Context, cat *Catalog, f CallFacts, call *Call, now time.Time) {
+	i := slices.IndexFunc(f.View.Held, func(h *Held) bool { return h.Grant.ID == e.Grant })
+	if e.Reason != Allowed || i < 0 {
+		return
+	}
+	f.Held = f.View.Held[i]
+	if e.Policy = cat.JudgeCall(ctx, f, call, now); e.Policy != nil {
+		e.Reason = PolicyDenied
+	}
 }
 
 // Looked is one grant that a call was held against.
@@ -74,7 +89,7 @@ func Explain(cat *Catalog, agent *Agent, view *TaskView, call *Call, now time.Ti
 }
 
 func (h *Held) looked(call *Call, now time.Time) Looked {
-	l := Looked{Grant: h.Grant.ID, Capability: h.Grant.Capability, Standing: h.standing(now)}
+	l := Looked{Grant: h.Grant.ID, Capability: h.Grant.Capability, Standing: h.standing(call, now)}
 	if h.Resolved == nil {
 		return l
 	}
@@ -109,29 +124,14 @@ func (b *bound) explain(c *Call) RuleFit {
 }
 
 // String writes the rule as its author would, with the parameters filled in.
-func (b *bound) String() string { return b.method + " " + b.host + b.pathText() }
-
-func (b *bound) pathText() string {
-	var t strings.Builder
-	for _, p := range b.path {
-		t.WriteByte('/')
-		if p.any {
-			t.WriteByte('*')
-		}
-		t.WriteString(p.text)
-	}
-	if b.rest {
-		t.WriteString("/**")
-	}
-	return t.String()
-}
+func (b *bound) String() string { return b.method + " " + b.host + b.wirePath() }
 
 // wantPath names the first segment that is wrong.
 func (b *bound) wantPath(segments []string) string {
 	for i := range b.path {
 		switch p := &b.path[i]; {
 		case i >= len(segments):
-			return fmt.Sprintf("at least %d segments: %s", len(b.path), b.pathText())
+			return fmt.Sprintf("at least %d segments: %s", len(b.path), b.wirePath())
 		case p.any && segments[i] == "":
 			return fmt.Sprintf("segment %d not empty", i+1)
 		case !p.any && segments[i] != p.text:
@@ -139,9 +139,9 @@ func (b *bound) wantPath(segments []string) string {
 		}
 	}
 	if b.rest {
-		return "something below " + b.pathText()
+		return "something below " + b.wirePath()
 	}
-	return fmt.Sprintf("%d segments: %s", len(b.path), b.pathText())
+	return fmt.Sprintf("%d segments: %s", len(b.path), b.wirePath())
 }
 
 // wantQuery names the first parameter that is wrong; never its value.

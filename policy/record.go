@@ -85,6 +85,11 @@ type Grant struct {
 	// Approval is the request that people decide or decided on; empty when
 	// nobody was asked.
 	Approval ApprovalID
+	// MaxUses is how many calls it authorises at most; 0: any number.
+	MaxUses int64
+	// Chain holds the grants that it descends from, the root first; empty for
+	// one that was not delegated. Each use is a use of all of them.
+	Chain []GrantID
 }
 
 // Valid reports whether id is a prefix and a ULID, as Exeat makes them.

@@ -179,7 +179,8 @@ type digestForm struct {
 	Capability  string
 	Risk        v1alpha1.Risk
 	Sensitivity v1alpha1.Sensitivity
-	TTL, MaxTTL int64 // ns
+	TTL, MaxTTL int64  // ns
+	Limits      Limits `json:",omitzero"` // without any, the digest is that of a form that knew none
 	Params      map[string]string
 	Destination digestDestination
 	Calls       []digestCall
@@ -212,7 +213,7 @@ func (r *Resolved) digest() (string, error) {
 	p, d := r.Capability, r.Destination
 	form := digestForm{
 		Form: "exeat.dev/resolved/1", Capability: p.Name, Risk: p.Risk, Sensitivity: p.Sensitivity,
-		TTL: int64(p.TTL), MaxTTL: int64(p.MaxTTL), Params: r.Params, Scope: r.Scope, Approval: p.Approval,
+		TTL: int64(p.TTL), MaxTTL: int64(p.MaxTTL), Limits: p.Limits, Params: r.Params, Scope: r.Scope, Approval: p.Approval,
 		Destination: digestDestination{d.Name, slices.Sorted(slices.Values(d.Hosts)), d.Port, d.Plain,
 			slices.Sorted(slices.Values(d.Addresses)), d.CAPEM, slices.Sorted(slices.Values(d.Headers))},
 	}

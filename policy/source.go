@@ -119,8 +119,10 @@ func canonicalSet(set *v1alpha1.Set) ([]byte, error) {
 		Providers:    sortedByName(set.Providers, func(p *v1alpha1.Provider) *metav1.ObjectMeta { return &p.ObjectMeta }),
 		Capabilities: sortedByName(set.Capabilities, func(c *v1alpha1.Capability) *metav1.ObjectMeta { return &c.ObjectMeta }),
 		Access:       sortedByName(set.Access, func(a *v1alpha1.Access) *metav1.ObjectMeta { return &a.ObjectMeta }),
+		Policies:     slices.Clone(set.Policies),
 		CAs:          set.CAs,
 	}
+	slices.SortStableFunc(out.Policies, func(a, b v1alpha1.PolicyModule) int { return cmp.Compare(a.Path, b.Path) })
 	for i := range out.Agents {
 		out.Agents[i].TypeMeta = typeMeta("Agent")
 	}

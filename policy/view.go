@@ -65,6 +65,10 @@ type Held struct {
 	Resolved *Resolved
 	// Credential is sealed; nil until it was minted.
 	Credential *SealedCredential
+	// Ground keeps what policies make of the grant; nil: nothing is kept.
+	Ground *Ground
+	// Use is what was used of it, as far as this replica knows.
+	Use Use
 }
 
 // SealedCredential is what the store holds for a grant: only role authz opens it.
@@ -94,6 +98,8 @@ type TaskView struct {
 	// Cuts holds, per destination, the store revision of its last cut; streams
 	// of the chain that was built under an older one are to be cut.
 	Cuts map[string]int64
-	// Revision is the store revision of the last change to any of this.
+	// Touches are what the task has reached, sorted, while a policy asks for it.
+	Touches []Touch
+	// Revision is the store revision of the last change to any of this but uses.
 	Revision int64
 }

@@ -78,6 +78,10 @@ type entry struct {
 	call     audit.Call
 	subject  audit.Subject
 	decision string
+	// held is the grant that the call was decided under, nil when it is gone;
+	// use is its use of it, if that is to be settled.
+	held *policy.Held
+	use  string
 	// unrecorded is the reason of a denial that still needs its record.
 	unrecorded string
 }
@@ -113,6 +117,7 @@ func (s *Server) ended(ctx context.Context, instance policy.Instance, log *datav
 	}
 	s.metrics.ended(int(log.GetResponse().GetResponseCode().GetValue()), e.subject.Destination)
 	s.audit.Outcome(ctx, e.outcome(s.now()))
+	s.settle(ctx, &e)
 }
 
 // room finds the task whose room the entry is of, if it is the peer's.
@@ -138,12 +143,13 @@ func (s *Server) read(view *policy.TaskView, log *datav3.HTTPAccessLogEntry) ent
 	e := entry{HTTPAccessLogEntry: log, view: view}
 	meta := log.GetCommonProperties().GetMetadata().GetFilterMetadata()[extAuthz].GetFields()
 	if id := text(meta, metaDecision); isDecisionID(id) {
-		e.decision, e.unrecorded = id, text(meta, metaUnrecorded)
+		e.decision, e.unrecorded, e.use = id, text(meta, metaUnrecorded), text(meta, metaUse)
 	}
 	r := log.GetRequest()
 	e.call = rawCall(r.GetRequestMethod().String(), r.GetScheme(), r.GetAuthority(), r.GetPath())
 	e.subject = audit.Subject{Agent: view.Task.Agent, Instance: view.Task.Instance, Task: view.Task.ID}
 	if held := heldIn(view, policy.GrantID(text(meta, metaGrant))); held != nil {
+		e.held = held
 		e.subject = audit.SubjectOf(&held.Grant)
 	}
 	s.name(&e)

@@ -28,6 +28,7 @@ const (
 	// in the access log.
 	metaDecision   = "decision"
 	metaGrant      = "grant"
+	metaUse        = "use"        // of a grant with limits, to be settled
 	metaUnrecorded = "unrecorded" // the reason of a denial that has no record yet
 )
 
@@ -96,7 +97,7 @@ func sets(headers []credential.Header, name string) bool {
 // denied is the answer to a call that may not leave. unrecorded asks the
 // access log to bring the record that could not be written.
 func (s *Server) denied(c *check, unrecorded bool) *authv3.CheckResponse {
-	denial := policy.NewDenial(c.decision, c.id, &c.call, retryAfter)
+	denial := policy.NewDenial(c.decision, c.id, &c.call, max(c.after, retryAfter))
 	headers := []*corev3.HeaderValueOption{
 		overwrite("content-type", policy.ProblemType),
 		overwrite("cache-control", "no-store"),
@@ -121,6 +122,9 @@ func metadata(c *check, unrecorded bool) *structpb.Struct {
 	fields := map[string]*structpb.Value{metaDecision: structpb.NewStringValue(c.id)}
 	if held := c.decision.Held; held != nil {
 		fields[metaGrant] = structpb.NewStringValue(string(held.Grant.ID))
+	}
+	if c.used && c.decision.Allowed() {
+		fields[metaUse] = structpb.NewStringValue(c.call.UseID)
 	}
 	if unrecorded {
 		fields[metaUnrecorded] = structpb.NewStringValue(c.decision.Reason.String())

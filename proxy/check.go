@@ -30,9 +30,17 @@ type check struct {
 	request
 	call     policy.Call // zero until it is parsed
 	decision policy.Decision
-	removed  []string
+	// used: a use was spent, and the end of the call is to be settled.
+	used bool
+	// after is how long to wait, where the denial knows it.
+	after   time.Duration
+	removed []string
+	// own is the touch that was made for this call, if there had to be one.
+	own *policy.Touch
 	// refused: the peer is an agent itself, and learns nothing at all.
 	refused bool
+	// asked: the call has asked for a grant by being made.
+	asked bool
 }
 
 // Check answers one ext_authz request (envoy.service.auth.v3). A call is
@@ -83,26 +91,64 @@ func (s *Server) afterPanic(ctx context.Context, c *check) (resp *authv3.CheckRe
 	return s.deny(ctx, c, policy.Internal)
 }
 
-// run is the order of a call: fresh, decided, credential, record, last look.
+// run is the order of a call: fresh, decided, credential, record, last look. A
+// call that something must precede, such as making durable what it is the first
+// to reach, is judged, that is done, and it is judged again.
 func (s *Server) run(ctx context.Context, c *check, req *authv3.CheckRequest) (*authv3.CheckResponse, error) {
+	for range judgeAttempts {
+		resp, before, err := s.once(ctx, c, req)
+		if before == nil {
+			return resp, err
+		}
+		if !before(ctx) {
+			break
+		}
+	}
+	return s.deny(ctx, c, policy.StateStale)
+}
+
+// judgeAttempts bounds how often a call is judged: once more for its touch, for
+// the grant that it asks for, and for another that came to cover it meanwhile.
+const judgeAttempts = 4
+
+// once answers on the state as it is; or, with no answer, gives what must be
+// done first, which reports whether it was. No check counts as running then.
+func (s *Server) once(ctx context.Context, c *check, req *authv3.CheckRequest) (*authv3.CheckResponse, func(context.Context) bool, error) {
 	fresh := s.index.Fresh(ctx)
 	defer s.index.Begin().Done()
 
 	c.now = s.now()
 	c.revision, c.catalog = s.index.Revision(), s.index.Catalog()
-	c.decision = s.judge(c, req)
-	if !fresh {
-		// What a stale view says is for the record only.
-		return s.deny(ctx, c, policy.StateStale)
+	c.decision = s.judge(ctx, c, req)
+	if before := s.before(c); before != nil && fresh {
+		return nil, before, nil
 	}
-	if !c.decision.Allowed() {
-		return s.deny(ctx, c, c.decision.Reason)
+	var resp *authv3.CheckResponse
+	var err error
+	switch {
+	case !fresh: // what a stale view says is for the record only
+		resp, err = s.deny(ctx, c, policy.StateStale)
+	case !c.decision.Allowed():
+		resp, err = s.deny(ctx, c, c.decision.Reason)
+	default:
+		resp, err = s.allow(ctx, c, req)
 	}
-	return s.allow(ctx, c, req)
+	return resp, nil, err
+}
+
+// before is what must be done before the call can be answered; nil for nothing.
+func (s *Server) before(c *check) func(context.Context) bool {
+	if t := c.untouched(); t != nil {
+		return func(ctx context.Context) bool { return s.touch(ctx, c, *t) }
+	}
+	if n, ok := s.onCall(c); ok {
+		return func(ctx context.Context) bool { return s.request(ctx, c, n) }
+	}
+	return nil
 }
 
 // judge finds out who calls for what, and decides.
-func (s *Server) judge(c *check, req *authv3.CheckRequest) policy.Decision {
+func (s *Server) judge(ctx context.Context, c *check, req *authv3.CheckRequest) policy.Decision {
 	if reason := s.identify(c, req.GetAttributes().GetContextExtensions()); reason != policy.Allowed {
 		// Read all the same: the record should say what was called.
 		c.request, _ = translate(req, c.now)
@@ -115,7 +161,7 @@ func (s *Server) judge(c *check, req *authv3.CheckRequest) policy.Decision {
 	if c.call, err = policy.ParseCall(c.raw); err != nil {
 		return policy.Decision{Reason: policy.MalformedCall}
 	}
-	return s.decide(c)
+	return s.decide(ctx, c)
 }
 
 // identify finds the agent by the peer's certificate and the task by the
@@ -150,14 +196,20 @@ func (s *Server) identify(c *check, extensions map[string]string) policy.Reason 
 
 // decide asks the policy, and holds its yes against the chain that the call
 // came in by: that chain is the second lock.
-func (s *Server) decide(c *check) policy.Decision {
+func (s *Server) decide(ctx context.Context, c *check) policy.Decision {
 	if !c.chainFits() {
 		return policy.Decision{Reason: policy.MalformedCall}
 	}
 	d := policy.Decide(c.catalog, c.agent, c.view, &c.call, c.now)
+	if d.Reason == policy.UsesExhausted && c.asksAgain(d.Held) {
+		d = policy.Decide(c.catalog, c.agent, c.view, &c.call, c.now)
+	}
 	if d.Allowed() && !c.served(d.Held) {
 		// Granted, but this sidecar is not configured for it, or not yet.
 		d.Reason = policy.StateStale
+	}
+	if d.Allowed() {
+		s.consult(ctx, c, &d, c.view)
 	}
 	return d
 }
@@ -193,12 +245,16 @@ func (c *check) served(held *policy.Held) bool {
 	return held.Resolved.Destination.Name == c.chain
 }
 
-// allow puts the credential on, writes the decision and looks once more at the
-// grant before the answer leaves.
+// allow spends a use, puts the credential on, writes the decision and looks
+// once more at the grant before the answer leaves. Whatever denies after the
+// use was spent leaves it spent.
 func (s *Server) allow(ctx context.Context, c *check, req *authv3.CheckRequest) (*authv3.CheckResponse, error) {
+	if reason := s.consume(ctx, c); reason != policy.Allowed {
+		return s.deny(ctx, c, reason)
+	}
 	headers, err := s.credentials.Apply(ctx, c.decision.Held, &c.call)
 	if err != nil {
-		return s.deny(ctx, c, policy.CredentialUnavailable)
+		return s.deny(ctx, c, s.lacking(ctx, c))
 	}
 	limit, ok := timeLimit(c.call.At, c.until(), c.timeout, c.hasTimeout)
 	if !ok {
@@ -216,6 +272,15 @@ func (s *Server) allow(ctx context.Context, c *check, req *authv3.CheckRequest) 
 	}
 	s.metrics.decided(c, s.now())
 	return answer(ctx, resp)
+}
+
+// lacking is why there is no credential: it goes with its grant, which may have
+// ended since it was decided on.
+func (s *Server) lacking(ctx context.Context, c *check) policy.Reason {
+	if reason := s.lastLook(ctx, c); reason != policy.Allowed {
+		return reason
+	}
+	return policy.CredentialUnavailable
 }
 
 // until is when the call's time is over: the grant's end or its task's.
@@ -253,6 +318,8 @@ func (s *Server) lastLook(ctx context.Context, c *check) policy.Reason {
 		return policy.GrantExpired
 	case !view.Task.Live(now):
 		return policy.GrantEnded
+	case !s.stillConsents(ctx, c, view, held):
+		return policy.PolicyDenied
 	}
 	return policy.Allowed
 }

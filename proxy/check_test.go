@@ -183,7 +183,10 @@ func denials() map[string]struct {
 		"less than a millisecond left": {change: func(w *world) { w.now = epoch.Add(5*time.Minute - time.Microsecond) },
 			req: seenNow(), want: policy.GrantExpired},
 
-		"no credential":              {change: func(w *world) { w.onApply = func() error { return errors.New("none") } }, want: policy.CredentialUnavailable},
+		"no credential": {change: func(w *world) { w.onApply = func() error { return errors.New("none") } }, want: policy.CredentialUnavailable},
+		"a credential that ends with its grant now": {change: func(w *world) {
+			w.onApply = func() error { w.now = epoch.Add(5 * time.Minute); return errors.New("over") }
+		}, want: policy.GrantExpired},
 		"a credential in the target": {change: func(w *world) { w.headers[0].Name = ":path" }, want: policy.CredentialUnavailable},
 		"a panic":                    {change: func(w *world) { w.onApply = func() error { panic("secret " + minted) } }, want: policy.Internal},
 	}

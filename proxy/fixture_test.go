@@ -56,13 +56,21 @@ func capabilityOf(name, destination string, rules ...v1alpha1.CallRule) v1alpha1
 
 func catalog(t testing.TB) *policy.Catalog {
 	t.Helper()
+	cat, problems := policy.Compile(catalogSet())
+	for _, p := range problems {
+		t.Fatalf("catalog: %s %s %s: %s", p.Kind, p.Name, p.Field, p.Message)
+	}
+	return cat
+}
+
+func catalogSet() *v1alpha1.Set {
 	destination := func(name string, port int32, hosts ...string) v1alpha1.Destination {
 		return v1alpha1.Destination{ObjectMeta: meta(name), Spec: v1alpha1.DestinationSpec{
 			Hosts: hosts, Port: port, Headers: []string{"X-Ticket-Version", "X-Trace-*"},
 		}}
 	}
 	get := v1alpha1.CallRule{Method: "GET", Path: "/v1/tickets/${ticket}"}
-	cat, problems := policy.Compile(&v1alpha1.Set{
+	return &v1alpha1.Set{
 		Agents: []v1alpha1.Agent{agentOf("triage"), agentOf("other")},
 		Destinations: []v1alpha1.Destination{
 			destination("tickets", 443, "tickets.example.org", "tickets2.example.org"),
@@ -76,11 +84,7 @@ func catalog(t testing.TB) *policy.Catalog {
 			}),
 			capabilityOf("read-plain", "plain", get),
 		},
-	})
-	for _, p := range problems {
-		t.Fatalf("catalog: %s %s %s: %s", p.Kind, p.Name, p.Field, p.Message)
 	}
-	return cat
 }
 
 // held is an active grant of the capability for ticket OPS-42.
@@ -124,6 +128,8 @@ type world struct {
 	onFresh   func()
 	onApply   func() error
 	onRecord  func(audit.Decision) error
+	onUse     func(*policy.Held, policy.UseRequest) policy.Spending // nil: nothing may be used
+	ends      chan policy.CallEnd
 	decisions []audit.Decision
 	outcomes  []audit.Outcome
 }
@@ -171,6 +177,20 @@ func (w *world) Decision(_ context.Context, d audit.Decision) error {
 	return nil
 }
 
+func (w *world) Consume(_ context.Context, h *policy.Held, u policy.UseRequest) policy.Spending {
+	if w.onUse == nil {
+		return policy.Spending{}
+	}
+	return w.onUse(h, u)
+}
+
+func (w *world) Settle(_ context.Context, _ *policy.Held, use string, end policy.CallEnd) error {
+	if use != "" {
+		w.ends <- end
+	}
+	return nil
+}
+
 func (w *world) Outcome(_ context.Context, o audit.Outcome) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -181,7 +201,7 @@ func (w *world) Outcome(_ context.Context, o audit.Outcome) {
 func (w *world) server(t testing.TB, peer string) *Server {
 	t.Helper()
 	s, err := New(Config{
-		Index: w, Now: func() time.Time { return w.now }, Credentials: w, Audit: w,
+		Index: w, Now: func() time.Time { return w.now }, Credentials: w, Consumer: w, Audit: w,
 		Registry: prometheus.NewRegistry(), Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	})
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/exeat-dev/exeat/audit"
+	"github.com/exeat-dev/exeat/policy"
 )
 
 // Bounds on what a record keeps of a call that was not well formed; a parsed
@@ -20,6 +21,9 @@ func (c *check) record() audit.Decision {
 		ID: c.id, Time: c.began, Subject: c.subject(), Call: c.recordedCall(),
 		Reason: c.decision.Reason, Removed: c.removed, Request: clip(c.request.id, maxRecordedHost),
 		Store: c.revision, Next: c.decision.Next,
+	}
+	if denied := c.decision.Policy; denied != nil && c.decision.Reason == policy.PolicyDenied {
+		d.Policy = clip(denied.Rule, maxRecordedPath)
 	}
 	if c.catalog != nil {
 		d.Catalog = c.catalog.Revision()

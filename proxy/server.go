@@ -49,6 +49,15 @@ type Credentials interface {
 	Apply(ctx context.Context, held *policy.Held, call *policy.Call) ([]credential.Header, error)
 }
 
+// Consumer spends uses of grants that have limits, and of calls that are made
+// but once. package grant has one.
+type Consumer interface {
+	// Consume spends one use; only a Spending with reason allowed does.
+	Consume(ctx context.Context, held *policy.Held, use policy.UseRequest) policy.Spending
+	// Settle takes in how the call of a use ended. It may be told more than once.
+	Settle(ctx context.Context, held *policy.Held, use string, end policy.CallEnd) error
+}
+
 // Recorder keeps the record of decisions and of how calls ended.
 type Recorder interface {
 	// Decision returns once d is written. On an error d must not take effect.
@@ -57,12 +66,19 @@ type Recorder interface {
 	Outcome(ctx context.Context, o audit.Outcome)
 }
 
-// Config of a Server. Index, Now, Credentials and Audit are needed.
+// Config of a Server. Index, Now, Credentials, Consumer and Audit are needed.
 type Config struct {
 	Index       Index
 	Now         func() time.Time
 	Credentials Credentials
+	Consumer    Consumer
 	Audit       Recorder
+	// Touches is needed where a policy asks for a task's history: without it
+	// such calls are denied. Tallies tells what tasks have sent; may be nil.
+	Touches Touches
+	Tallies Tallies
+	// Requester may be nil: then no call asks for a grant by being made.
+	Requester Requester
 	// MaxChecks bounds the checks that run at once; more are denied at once as
 	// overloaded. 4096 when zero.
 	MaxChecks int
@@ -78,10 +94,15 @@ type Server struct {
 	index       Index
 	now         func() time.Time
 	credentials Credentials
+	consumer    Consumer
 	audit       Recorder
+	touches     Touches
+	requester   Requester
+	tallies     Tallies
 	metrics     *metrics
 	log         *slog.Logger
 	load        load
+	settling    chan struct{} // bounds the settlings that run
 	// peer tells who called, from the certificate of the connection.
 	peer func(context.Context) (identity.ID, error)
 }
@@ -89,16 +110,17 @@ type Server struct {
 // New makes a Server. It fails when a needed part is missing or its metrics
 // are registered already.
 func New(cfg Config) (*Server, error) {
-	if cfg.Index == nil || cfg.Now == nil || cfg.Credentials == nil || cfg.Audit == nil {
-		return nil, errors.New("proxy: Index, Now, Credentials and Audit are needed")
+	if cfg.Index == nil || cfg.Now == nil || cfg.Credentials == nil || cfg.Consumer == nil || cfg.Audit == nil {
+		return nil, errors.New("proxy: Index, Now, Credentials, Consumer and Audit are needed")
 	}
 	m, err := newMetrics(cfg.Registry)
 	if err != nil {
 		return nil, err
 	}
 	s := &Server{
-		index: cfg.Index, now: cfg.Now, credentials: cfg.Credentials, audit: cfg.Audit,
-		metrics: m, log: cfg.Log, peer: identity.PeerID,
+		index: cfg.Index, now: cfg.Now, credentials: cfg.Credentials, consumer: cfg.Consumer, audit: cfg.Audit,
+		touches: cfg.Touches, requester: cfg.Requester, tallies: cfg.Tallies, metrics: m, log: cfg.Log, peer: identity.PeerID,
+		settling: make(chan struct{}, maxSettling),
 	}
 	if s.log == nil {
 		s.log = slog.Default()

@@ -23,6 +23,8 @@ type request struct {
 	raw policy.RawCall
 	// id is the x-request-id that Envoy made.
 	id string
+	// stream is Envoy's own random number for the request.
+	stream string
 	// sni is what the client asked for in TLS, lower case; empty without TLS.
 	sni string
 	// timeout is the agent's own grpc-timeout, if it sent a valid one.
@@ -42,7 +44,8 @@ func translate(req *authv3.CheckRequest, now time.Time) (request, error) {
 			Method: h.GetMethod(), Scheme: h.GetScheme(), Authority: h.GetHost(), Target: h.GetPath(),
 			At: now,
 		},
-		sni: strings.ToLower(attributes.GetTlsSession().GetSni()),
+		sni:    strings.ToLower(attributes.GetTlsSession().GetSni()),
+		stream: h.GetId(),
 	}
 	if t := attributes.GetRequest().GetTime(); t.IsValid() {
 		r.raw.At = seenAt(t.AsTime(), now)
@@ -151,6 +154,11 @@ func (s *headerScan) special(f field) error {
 		s.upgrade, s.raw.HasBody = true, true
 	case policy.HeaderGrant:
 		s.raw.GrantID = f.value()
+	case policy.HeaderCall:
+		// An empty name must not read as none: the agent counts on it.
+		if s.raw.CallID = f.value(); s.raw.CallID == "" {
+			return errMalformed
+		}
 	case headerTimeout:
 		s.timeout, s.hasTimeout = parseTimeout(f.value())
 	case "x-request-id":

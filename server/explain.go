@@ -34,6 +34,9 @@ type ExplainedTask struct {
 	Grant   string           `json:"grant,omitempty" doc:"The grant that allows the call, or that came closest."`
 	Grants  []ExplainedGrant `json:"grants,omitempty" doc:"Every grant that was looked at."`
 	Next    []Next           `json:"next,omitempty" doc:"What may be asked for that would cover the call."`
+	// Rule and Messages are there with policy_denied.
+	Rule     string   `json:"rule,omitempty" doc:"The policy that denies what the grant covers." example:"exeat.call.deny"`
+	Messages []string `json:"messages,omitempty" doc:"What the policy says."`
 }
 
 // ExplainedGrant is one grant that the call was held against.
@@ -139,6 +142,9 @@ func wireExplained(e grant.Explained) Explained {
 	for _, t := range e.Tasks {
 		task := ExplainedTask{
 			Task: string(t.Task), Allowed: t.Reason == policy.Allowed, Reason: t.Reason.String(), Grant: string(t.Grant), Next: wireNext(t.Next),
+		}
+		if t.Policy != nil {
+			task.Rule, task.Messages = t.Policy.Rule, t.Policy.Messages
 		}
 		for _, l := range t.Looked {
 			task.Grants = append(task.Grants, wireLooked(l))

@@ -19,6 +19,7 @@ type GrantRequest struct {
 	Capability string            `json:"capability" maxLength:"253" example:"read-ticket"`
 	Params     map[string]string `json:"params,omitempty" maxProperties:"64"`
 	TTL        Duration          `json:"ttl,omitzero" doc:"How long it lasts; what the capability says when absent."`
+	MaxUses    int64             `json:"maxUses,omitempty" minimum:"1" maximum:"1000000000" doc:"How many calls it authorises; what the capability says when absent."`
 }
 
 // Grants are several grants that were asked for as one.
@@ -86,7 +87,7 @@ func eitherForm(api huma.API, path string) {
 }
 
 func (r GrantRequest) request() grant.Request {
-	return grant.Request{Task: policy.TaskID(r.Task), Capability: r.Capability, Params: r.Params, TTL: r.TTL.Duration}
+	return grant.Request{Task: policy.TaskID(r.Task), Capability: r.Capability, Params: r.Params, TTL: r.TTL.Duration, MaxUses: r.MaxUses}
 }
 
 // requestGrants asks for several as one.

@@ -17,6 +17,7 @@ type (
 		Capability string            `json:"capability"`
 		Params     map[string]string `json:"params,omitempty"`
 		TTL        string            `json:"ttl,omitempty"`
+		MaxUses    int64             `json:"maxUses,omitempty"`
 		Task       string            `json:"task,omitempty"`
 	}
 	grantToolOutput struct {
@@ -90,6 +91,7 @@ func (t tools) requestSchema() map[string]any {
 		"capability": map[string]any{"type": "string", "description": "which one of what you may ask for", "enum": names},
 		"params":     map[string]any{"type": "object", "additionalProperties": map[string]any{"type": "string"}},
 		"ttl":        map[string]any{"type": "string", "description": "how long it lasts, such as 2m; the capability's own when absent"},
+		"maxUses":    map[string]any{"type": "integer", "minimum": 1, "description": "how many calls it authorises; the capability's own when absent"},
 		"task":       map[string]any{"type": "string", "description": "the task's ID; the one that you act in when absent"},
 	}
 	out := map[string]any{"type": "object", "properties": properties, "required": []any{"capability"}, "additionalProperties": false}
@@ -120,7 +122,7 @@ func (t tools) requestGrant(ctx context.Context, in requestToolInput) (out grant
 	if err != nil {
 		return out, err
 	}
-	st, err := t.grants.Request(ctx, t.caller, grant.Request{Task: task, Capability: in.Capability, Params: in.Params, TTL: ttl.Duration}, defaultWait)
+	st, err := t.grants.Request(ctx, t.caller, grant.Request{Task: task, Capability: in.Capability, Params: in.Params, TTL: ttl.Duration, MaxUses: in.MaxUses}, defaultWait)
 	out.Grant, err = answered(wireGrant(st), err)
 	return out, err
 }

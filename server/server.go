@@ -37,6 +37,9 @@ type Config struct {
 	Issuer Issuer
 	// Enroller may be nil: then sidecars cannot be enrolled here.
 	Enroller Enroller
+	// Snapshot copies the store to w, and gives the latest change that was in it
+	// when it was asked. It may be nil: then no backup is made here.
+	Snapshot func(ctx context.Context, w io.Writer) (latest int64, err error)
 	// People verifies who people are; one with the system's roots when nil.
 	People *oidc.Verifier
 	// Terminal is where codes are shown that approve on the operator's socket:
@@ -54,6 +57,7 @@ type Server struct {
 	index    *store.Index
 	issuer   Issuer
 	enroller Enroller
+	snapshot func(context.Context, io.Writer) (int64, error)
 	people   *oidc.Verifier
 	codes    *codes
 	domain   string
@@ -85,7 +89,7 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{
 		people: cfg.People, codes: newCodes(cfg.Terminal, cfg.Store.Now),
 		grants: cfg.Grants, index: cfg.Store.Index(), issuer: cfg.Issuer, enroller: cfg.Enroller,
-		domain: cfg.TrustDomain, log: cfg.Log, attempts: cfg.Store.Bucket("attempt"), now: cfg.Store.Now,
+		snapshot: cfg.Snapshot, domain: cfg.TrustDomain, log: cfg.Log, attempts: cfg.Store.Bucket("attempt"), now: cfg.Store.Now,
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "exeat_api_requests_total", Help: "Requests to the HTTP API by route and status.",
 		}, []string{"route", "code"}),

@@ -56,6 +56,8 @@ type Grant struct {
 	Until       time.Time         `json:"until" doc:"When it ends by itself."`
 	EndedAt     time.Time         `json:"endedAt,omitzero"`
 	EndReason   string            `json:"endReason,omitempty"`
+	MaxUses     int64             `json:"maxUses,omitempty" doc:"How many calls it authorises at most; absent: any number."`
+	Used        int64             `json:"used,omitempty" doc:"How many it has authorised, if its use is limited."`
 	Catalog     string            `json:"catalog" doc:"The catalog's revision that it was decided under."`
 }
 
@@ -110,7 +112,16 @@ type Capability struct {
 	Destination string          `json:"destination"`
 	TTL         Duration        `json:"ttl" doc:"How long a grant lasts that asks for nothing."`
 	MaxTTL      Duration        `json:"maxTTL" doc:"The most that may be asked for."`
+	MaxUses     int64           `json:"maxUses,omitempty" doc:"How many calls one grant authorises at most; absent: any number."`
+	Rate        *Rate           `json:"rate,omitempty" doc:"How fast one grant's calls may follow each other."`
+	Bytes       int64           `json:"bytes,omitempty" doc:"Bytes of one grant's requests and responses together."`
 	Schema      json.RawMessage `json:"schema" doc:"JSON Schema (2020-12) of params for this agent."`
+}
+
+// Rate bounds calls per time.
+type Rate struct {
+	Calls int64    `json:"calls"`
+	Per   Duration `json:"per"`
 }
 
 // Denial is a denied call as its agent may know it.
@@ -176,6 +187,7 @@ func wireGrant(s grant.Status) Grant {
 		Capability: g.Capability, Params: g.Params, Destination: g.Destination, State: g.State.String(),
 		Ready: s.Ready, Waiting: string(s.Waiting), Detail: s.Why, RequestedAt: g.Began.UTC(), Until: g.Until.UTC(),
 		EndedAt: utc(g.EndedAt), EndReason: string(g.End), Catalog: g.Catalog,
+		MaxUses: g.MaxUses, Used: s.Used,
 	}
 }
 
@@ -192,7 +204,7 @@ func wireReceipt(r grant.Receipt) Receipt {
 		Calls: ReceiptCalls{Allowed: r.Tally.Allowed}, Credentials: wireCredentials(r.Tally),
 	}
 	for _, g := range r.Grants {
-		out.Grants = append(out.Grants, wireGrant(grant.Status{Grant: g}))
+		out.Grants = append(out.Grants, wireGrant(grant.Status{Grant: g, Used: r.Used[g.ID]}))
 	}
 	for reason, n := range r.Tally.Denied {
 		if out.Calls.Denied == nil {
@@ -222,10 +234,15 @@ func wireDenial(d audit.Denial) Denial {
 }
 
 func wireCapability(c grant.Capability) Capability {
-	return Capability{
+	out := Capability{
 		Name: c.Name, Description: c.Description, Risk: c.Risk, Sensitivity: c.Sensitivity,
 		Destination: c.Destination, TTL: Duration{c.TTL}, MaxTTL: Duration{c.MaxTTL}, Schema: c.Schema,
+		MaxUses: c.Limits.MaxUses, Bytes: c.Limits.Bytes,
 	}
+	if r := c.Limits.Rate; r.Calls > 0 {
+		out.Rate = &Rate{Calls: r.Calls, Per: Duration{r.Per}}
+	}
+	return out
 }
 
 func wireSidecar(s grant.Sidecar) Sidecar {

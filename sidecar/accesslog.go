@@ -32,7 +32,7 @@ func turnedAway() []*accesslogv3.AccessLog {
 				LogName:             accessLogName,
 				TransportApiVersion: corev3.ApiVersion_V3,
 				GrpcService: &corev3.GrpcService{
-					TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{ClusterName: clusterControl}},
+					TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{ClusterName: clusterAuthz}},
 					Timeout:         durationpb.New(5 * time.Second),
 				},
 				BufferSizeBytes:     wrapperspb.UInt32(0),

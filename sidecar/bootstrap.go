@@ -26,7 +26,8 @@ import (
 
 // Names that the control plane's configuration refers to.
 const (
-	clusterControl     = "exeat"        // gRPC: ADS, SDS, ext_authz, access logs
+	clusterControl     = "exeat"        // gRPC: ADS, SDS
+	clusterAuthz       = "exeat_authz"  // gRPC: ext_authz, access logs
 	clusterAPI         = "api"          // the HTTP API
 	clusterAPIInternal = "api_internal" // the API's listener for rooms
 	clusterIdentity    = "identity"     // our own SDS socket
@@ -51,9 +52,9 @@ type blueprint struct {
 	instance   identity.ID
 	grpcServer identity.ID // whom the control plane must prove to be
 	apiServer  identity.ID
-	grpc, api  endpoint
-	egress     listenAddress
-	apiListen  listenAddress
+	servers
+	egress    listenAddress
+	apiListen listenAddress
 }
 
 // write puts the bootstrap into the run folder, readable by this user alone.
@@ -78,7 +79,7 @@ func (b blueprint) bootstrap() *bootstrapv3.Bootstrap {
 		Admin: b.admin(),
 		StaticResources: &bootstrapv3.Bootstrap_StaticResources{
 			Clusters: []*clusterv3.Cluster{
-				b.identityCluster(), b.controlCluster(), b.apiCluster(), b.apiInternalCluster(),
+				b.identityCluster(), b.controlCluster(), b.authzCluster(), b.apiCluster(), b.apiInternalCluster(),
 			},
 			Listeners: []*listenerv3.Listener{b.egressListener(), b.apiListener(), b.apiInternalListener()},
 		},
@@ -117,7 +118,7 @@ func statsConfig() *metricsv3.StatsConfig {
 	patterns := []*matcherv3.StringMatcher{{MatchPattern: &matcherv3.StringMatcher_SafeRegex{
 		SafeRegex: &matcherv3.RegexMatcher{Regex: `http\..*\.ext_authz\..*`},
 	}}}
-	for _, p := range []string{"control_plane.", "listener_manager.", "cluster_manager.", "server.", "cluster.exeat."} {
+	for _, p := range []string{"control_plane.", "listener_manager.", "cluster_manager.", "server.", "cluster.exeat.", "cluster.exeat_authz."} {
 		patterns = append(patterns, &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: p}})
 	}
 	return &metricsv3.StatsConfig{StatsMatcher: &metricsv3.StatsMatcher{StatsMatcher: &metricsv3.StatsMatcher_InclusionList{

@@ -28,10 +28,12 @@ func plan(t *testing.T, dir string) blueprint {
 		t.Fatal(err)
 	}
 	b.dir = dir
-	b.grpc, b.api = endpoint{"127.0.0.1", 1}, endpoint{"127.0.0.1", 2}
+	b.grpc, b.authz, b.api = one("127.0.0.1", 1), one("127.0.0.1", 2), one("127.0.0.1", 3)
 	b.egress, b.apiListen = listenAddress{ip: net.IPv4(127, 0, 0, 1)}, listenAddress{ip: net.IPv4(127, 0, 0, 1)}
 	return b
 }
+
+func one(host string, port uint32) []endpoint { return []endpoint{{host, port}} }
 
 func TestEnvoyAcceptsTheBootstrap(t *testing.T) {
 	t.Parallel()
@@ -41,9 +43,13 @@ func TestEnvoyAcceptsTheBootstrap(t *testing.T) {
 	}
 	for name, change := range map[string]func(*blueprint){
 		"addresses": func(*blueprint) {},
-		"names":     func(b *blueprint) { b.grpc.host, b.api.host = "grpc.exeat.example", "api.exeat.example" },
+		"names":     func(b *blueprint) { b.grpc, b.api = one("grpc.exeat.example", 1), one("api.exeat.example", 2) },
+		"several servers": func(b *blueprint) {
+			b.grpc, b.authz = append(b.grpc, endpoint{"127.0.0.2", 1}), append(b.authz, endpoint{"127.0.0.2", 2})
+			b.api = append(b.api, endpoint{"api.exeat.example", 3})
+		},
 		"IPv6": func(b *blueprint) {
-			b.grpc.host, b.egress.ip, b.apiListen.ip = "::1", net.IPv6loopback, net.IPv6loopback
+			b.grpc, b.egress.ip, b.apiListen.ip = one("::1", 1), net.IPv6loopback, net.IPv6loopback
 		},
 		"fixed ports": func(b *blueprint) { b.egress.port, b.apiListen.port = 15001, 15002 },
 	} {

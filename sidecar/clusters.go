@@ -14,25 +14,28 @@ import (
 	"github.com/exeat-dev/exeat/identity"
 )
 
-// controlCluster is the gRPC server of xDS, SDS, ext_authz and access logs. The
-// keepalive finds a dead connection before many calls have waited for it.
+// controlCluster is the gRPC servers of xDS and SDS.
 func (b blueprint) controlCluster() *clusterv3.Cluster {
-	c := remoteCluster(clusterControl, b.grpc)
-	c.TransportSocket = b.mutualTLS(b.grpc, b.grpcServer)
-	c.TypedExtensionProtocolOptions = http2(&corev3.Http2ProtocolOptions{
-		ConnectionKeepalive: &corev3.KeepaliveSettings{Interval: seconds(5), Timeout: seconds(2)},
-	})
+	return b.remoteCluster(clusterControl, b.grpc, b.grpcServer)
+}
+
+// authzCluster is the gRPC servers of ext_authz and access logs. Each is asked
+// whether it can decide: one whose state is stale answers, but only ever no.
+func (b blueprint) authzCluster() *clusterv3.Cluster {
+	c := b.remoteCluster(clusterAuthz, b.authz, b.grpcServer)
+	if len(b.authz) > 1 {
+		c.HealthChecks = []*corev3.HealthCheck{{
+			Timeout: seconds(1), Interval: seconds(2), NoTrafficInterval: seconds(5), IntervalJitter: seconds(0.5),
+			UnhealthyThreshold: wrapperspb.UInt32(1), HealthyThreshold: wrapperspb.UInt32(1),
+			HealthChecker: &corev3.HealthCheck_GrpcHealthCheck_{GrpcHealthCheck: &corev3.HealthCheck_GrpcHealthCheck{}},
+		}}
+	}
 	return c
 }
 
-// apiCluster is the HTTP API, a server with another SPIFFE ID.
+// apiCluster is the HTTP API, servers with another SPIFFE ID.
 func (b blueprint) apiCluster() *clusterv3.Cluster {
-	c := remoteCluster(clusterAPI, b.api)
-	c.TransportSocket = b.mutualTLS(b.api, b.apiServer)
-	c.TypedExtensionProtocolOptions = http2(&corev3.Http2ProtocolOptions{
-		ConnectionKeepalive: &corev3.KeepaliveSettings{Interval: seconds(5), Timeout: seconds(2)},
-	})
-	return c
+	return b.remoteCluster(clusterAPI, b.api, b.apiServer)
 }
 
 // apiInternalCluster leads from a room to the API's listener for rooms.
@@ -47,24 +50,61 @@ func (b blueprint) identityCluster() *clusterv3.Cluster {
 	return c
 }
 
-func remoteCluster(name string, e endpoint) *clusterv3.Cluster {
-	kind := clusterv3.Cluster_STRICT_DNS
-	if e.isIP() {
-		kind = clusterv3.Cluster_STATIC
+// remoteCluster is servers that stand in for each other. The keepalive finds a
+// dead connection before many calls have waited for it.
+func (b blueprint) remoteCluster(name string, to []endpoint, server identity.ID) *clusterv3.Cluster {
+	kind := clusterv3.Cluster_STATIC
+	var addresses []*corev3.Address
+	for _, e := range to {
+		if !e.isIP() {
+			kind = clusterv3.Cluster_STRICT_DNS
+		}
+		addresses = append(addresses, socketAddress(e.host, e.port))
 	}
-	return cluster(name, kind, socketAddress(e.host, e.port))
+	c := cluster(name, kind, addresses...)
+	c.TransportSocket = b.mutualTLS(to[0], server)
+	c.TypedExtensionProtocolOptions = http2(&corev3.Http2ProtocolOptions{
+		ConnectionKeepalive: &corev3.KeepaliveSettings{Interval: seconds(5), Timeout: seconds(2)},
+	})
+	if len(to) > 1 {
+		c.OutlierDetection = outliers()
+	}
+	return c
 }
 
-func cluster(name string, kind clusterv3.Cluster_DiscoveryType, address *corev3.Address) *clusterv3.Cluster {
+// outliers leaves out a server that cannot be reached, for a second at first.
+// What servers answer is never held against them, and when none is left all are
+// tried.
+func outliers() *clusterv3.OutlierDetection {
+	return &clusterv3.OutlierDetection{
+		SplitExternalLocalOriginErrors:         true,
+		ConsecutiveLocalOriginFailure:          wrapperspb.UInt32(1),
+		EnforcingConsecutiveLocalOriginFailure: wrapperspb.UInt32(100),
+		EnforcingLocalOriginSuccessRate:        wrapperspb.UInt32(0),
+		EnforcingConsecutive_5Xx:               wrapperspb.UInt32(0),
+		EnforcingConsecutiveGatewayFailure:     wrapperspb.UInt32(0),
+		EnforcingSuccessRate:                   wrapperspb.UInt32(0),
+		Interval:                               seconds(0.5),
+		BaseEjectionTime:                       seconds(1),
+		MaxEjectionTime:                        seconds(10),
+		MaxEjectionPercent:                     wrapperspb.UInt32(100),
+	}
+}
+
+func cluster(name string, kind clusterv3.Cluster_DiscoveryType, addresses ...*corev3.Address) *clusterv3.Cluster {
+	var hosts []*endpointv3.LbEndpoint
+	for _, a := range addresses {
+		hosts = append(hosts, &endpointv3.LbEndpoint{
+			HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{Address: a}},
+		})
+	}
 	return &clusterv3.Cluster{
 		Name:                 name,
 		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: kind},
 		ConnectTimeout:       seconds(2),
 		LoadAssignment: &endpointv3.ClusterLoadAssignment{
 			ClusterName: name,
-			Endpoints: []*endpointv3.LocalityLbEndpoints{{LbEndpoints: []*endpointv3.LbEndpoint{{
-				HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{Address: address}},
-			}}}},
+			Endpoints:   []*endpointv3.LocalityLbEndpoints{{LbEndpoints: hosts}},
 		},
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/exeat-dev/exeat/identity"
@@ -30,8 +31,10 @@ type Config struct {
 	Instance string
 	// TrustDomain is that of the servers; empty means the sidecar's own.
 	TrustDomain string
-	GRPC        string // host:port of xDS, SDS, ext_authz and access logs
-	API         string // URL of the HTTP API, or its host:port
+	// The servers, each as one or, by commas, several that stand in for each other.
+	GRPC  string // host:port of xDS and SDS
+	Authz string // host:port of ext_authz and access logs; empty means GRPC's
+	API   string // URL of the HTTP API, or its host:port
 
 	Egress    string // where the proxy listens, on loopback; empty means 127.0.0.1:0
 	APIListen string // where EXEAT_URL listens, on loopback; empty means 127.0.0.1:0
@@ -56,11 +59,14 @@ type Status struct {
 // settings is a Config in which nothing can be wrong any more.
 type settings struct {
 	Config
-	instance  identity.ID // zero: whatever the Workload API says first
-	grpc, api endpoint
+	instance identity.ID // zero: whatever the Workload API says first
+	servers
 	egress    listenAddress
 	apiListen listenAddress
 }
+
+// servers are what the sidecar depends on; never none of a kind.
+type servers struct{ grpc, authz, api []endpoint }
 
 // endpoint is a server that is dialled.
 type endpoint struct {
@@ -82,12 +88,13 @@ type listenAddress struct {
 func (c Config) check() (settings, error) {
 	s := settings{Config: c}
 	s.defaults()
-	var errs [6]error
+	var errs [7]error
 	if c.Instance != "" {
 		s.instance, errs[0] = identity.ParseID(c.Instance)
 	}
-	s.grpc, errs[1] = parseEndpoint("GRPC", c.GRPC)
-	s.api, errs[2] = parseAPI(c.API)
+	s.grpc, errs[1] = parseEach("GRPC", c.GRPC, parseEndpoint)
+	s.authz, errs[6] = parseEach("Authz", s.Authz, parseEndpoint)
+	s.api, errs[2] = parseEach("API", c.API, parseAPI)
 	s.egress, errs[3] = parseListen("Egress", s.Egress)
 	s.apiListen, errs[4] = parseListen("APIListen", s.APIListen)
 	if c.WorkloadSocket == "" {
@@ -100,6 +107,9 @@ func (c Config) check() (settings, error) {
 }
 
 func (s *settings) defaults() {
+	if s.Authz == "" {
+		s.Authz = s.GRPC
+	}
 	if s.Egress == "" {
 		s.Egress = "127.0.0.1:0"
 	}
@@ -117,6 +127,19 @@ func (s *settings) defaults() {
 	}
 }
 
+// parseEach reads a list by commas.
+func parseEach(field, list string, parse func(field, address string) (endpoint, error)) ([]endpoint, error) {
+	var out []endpoint
+	for address := range strings.SplitSeq(list, ",") {
+		e, err := parse(field, strings.TrimSpace(address))
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, e)
+	}
+	return out, nil
+}
+
 func parseEndpoint(field, address string) (endpoint, error) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil || host == "" {
@@ -131,19 +154,19 @@ func parseEndpoint(field, address string) (endpoint, error) {
 
 // parseAPI takes a URL, of which only the host counts: the API's paths are
 // fixed, and it is always TLS.
-func parseAPI(address string) (endpoint, error) {
+func parseAPI(field, address string) (endpoint, error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Host == "" {
-		return parseEndpoint("API", address)
+		return parseEndpoint(field, address)
 	}
 	if u.Scheme != "https" {
-		return endpoint{}, errors.New("API must be an https URL")
+		return endpoint{}, fmt.Errorf("%s must be an https URL", field)
 	}
 	host := u.Host
 	if u.Port() == "" {
 		host = net.JoinHostPort(u.Hostname(), "443")
 	}
-	return parseEndpoint("API", host)
+	return parseEndpoint(field, host)
 }
 
 // parseListen takes loopback addresses only: neither listener asks who calls.

@@ -14,8 +14,9 @@ import (
 // Enrollment is what a new sidecar instance is told: who it is, and whom to ask.
 type Enrollment struct {
 	Instance       string            `json:"instance"` // its SPIFFE ID
-	GRPC           string            `json:"grpc"`     // host:port
-	API            string            `json:"api"`      // URL
+	GRPC           string            `json:"grpc"`     // host:port, several by commas
+	Authz          string            `json:"authz,omitempty"`
+	API            string            `json:"api"` // URL, several by commas
 	TrustDomain    string            `json:"trustDomain"`
 	WorkloadSocket string            `json:"workloadSocket"`
 	ClientEnv      map[string]string `json:"clientEnv,omitempty"`
@@ -87,7 +88,7 @@ func refusal(status int, answer []byte) error {
 // Apply fills what an enrolment says into a Config, where it is not set already.
 func (e Enrollment) Apply(c *Config) {
 	for field, value := range map[*string]string{
-		&c.Instance: e.Instance, &c.GRPC: e.GRPC, &c.API: e.API,
+		&c.Instance: e.Instance, &c.GRPC: e.GRPC, &c.Authz: e.Authz, &c.API: e.API,
 		&c.TrustDomain: e.TrustDomain, &c.WorkloadSocket: e.WorkloadSocket,
 	} {
 		if *field == "" {

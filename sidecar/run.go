@@ -69,7 +69,7 @@ func (s settings) assemble(own *identity.Workload) (*parts, error) {
 	if s.TrustDomain == "" {
 		s.TrustDomain = svid.ID.TrustDomain().Name()
 	}
-	plan := blueprint{dir: s.RunDir, instance: svid.ID, grpc: s.grpc, api: s.api, egress: s.egress, apiListen: s.apiListen}
+	plan := blueprint{dir: s.RunDir, instance: svid.ID, servers: s.servers, egress: s.egress, apiListen: s.apiListen}
 	var errs [3]error
 	plan.grpcServer, errs[0] = identity.GRPCServer(s.TrustDomain)
 	plan.apiServer, errs[1] = identity.APIServer(s.TrustDomain)

@@ -18,6 +18,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/resolver/manual"
 
 	"github.com/exeat-dev/exeat/identity"
 )
@@ -36,8 +38,15 @@ type trust struct {
 	log      *slog.Logger
 }
 
-func newTrust(server endpoint, src identity.X509Source, serverID, instance identity.ID, log *slog.Logger) (*trust, error) {
-	conn, err := grpc.NewClient(server.String(),
+func newTrust(servers []endpoint, src identity.X509Source, serverID, instance identity.ID, log *slog.Logger) (*trust, error) {
+	// The first that can be reached is used; after a failure all are tried again.
+	list := manual.NewBuilderWithScheme("exeat")
+	var state resolver.State
+	for _, s := range servers {
+		state.Addresses = append(state.Addresses, resolver.Address{Addr: s.String()})
+	}
+	list.InitialState(state)
+	conn, err := grpc.NewClient("exeat:///control", grpc.WithResolvers(list),
 		grpc.WithTransportCredentials(credentials.NewTLS(identity.ClientTLS(src, serverID))),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}))
 	if err != nil {

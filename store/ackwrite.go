@@ -47,23 +47,35 @@ func (s *Store) leaseID(ctx context.Context) (clientv3.LeaseID, error) {
 	if l.id != clientv3.NoLease {
 		return l.id, nil
 	}
+	asked := time.Now()
 	granted, err := s.client.Grant(ctx, s.leaseSeconds())
 	if err != nil {
 		return 0, err
 	}
-	alive, err := s.client.KeepAlive(s.ctx, granted.ID)
-	if err != nil {
-		return 0, err
-	}
 	l.id = granted.ID
-	s.spawn(func() { s.keepLease(granted.ID, alive) })
+	s.spawn(func() { s.keepLease(granted.ID, asked) })
 	return l.id, nil
 }
 
-// keepLease follows the lease to its end. What was under it is gone then and
-// is written again, under another.
-func (s *Store) keepLease(id clientv3.LeaseID, alive <-chan *clientv3.LeaseKeepAliveResponse) {
-	for range alive { // ends with the lease, or with s.ctx
+// keepLease keeps the lease until it ends. What was under it is gone then and
+// is written again, under another. (The client's own way is one stream to one
+// member, which may hang for as long as that member does.)
+func (s *Store) keepLease(id clientv3.LeaseID, kept time.Time) {
+	ttl := time.Duration(s.leaseSeconds()) * time.Second
+	for time.Since(kept) < ttl && s.acks.lease.is(id) {
+		if !pause(s.ctx, ttl/8) {
+			return
+		}
+		asked := time.Now()
+		ctx, cancel := context.WithTimeout(s.ctx, ttl/4)
+		_, err := s.client.KeepAliveOnce(ctx, id)
+		cancel()
+		if errors.Is(err, rpctypes.ErrLeaseNotFound) {
+			break
+		}
+		if err == nil {
+			kept = asked
+		}
 	}
 	if s.ctx.Err() == nil {
 		if s.acks.lease.is(id) {

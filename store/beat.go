@@ -33,7 +33,10 @@ type beater struct {
 	mu       sync.Mutex
 	sequence uint64
 	sent     map[uint64]time.Time // monotonic
-	others   map[string]beatOf    // other processes' latest
+	// awaited is when the first of the beats was written that the watch owes us
+	// by now; zero when it owes none.
+	awaited time.Time
+	others  map[string]beatOf // other processes' latest
 }
 
 func newBeater() beater {
@@ -50,12 +53,37 @@ func (b *beater) send() uint64 {
 	return b.sequence
 }
 
+// written notes that the store has a beat, which is to come back by the watch.
+func (b *beater) written() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.awaited.IsZero() && len(b.sent) > 0 {
+		b.awaited = time.Now()
+	}
+}
+
+// followed: a new watch owes nothing yet.
+func (b *beater) followed() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.awaited = time.Time{}
+}
+
+// overdue reports whether the watch is silent: what was written so long ago
+// has not come back.
+func (b *beater) overdue(patience time.Duration) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return !b.awaited.IsZero() && time.Since(b.awaited) > patience
+}
+
 // returned tells when a beat that came back was sent, and forgets it and all
 // before it.
 func (b *beater) returned(sequence uint64) (time.Time, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	at, ok := b.sent[sequence]
+	b.awaited = time.Time{}
 	for n := range b.sent {
 		if n <= sequence {
 			delete(b.sent, n)
@@ -133,7 +161,8 @@ func (s *Store) beats() {
 // acknowledgements, under its lease: a replica that is no longer counted as
 // live cannot keep itself fresh either.
 func (s *Store) sendBeat(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.Staleness)
+	// Half the bound: when one member hangs there is time for another beat.
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Staleness/2)
 	defer cancel()
 	acks, err := s.ackOps(ctx)
 	if err != nil {
@@ -151,6 +180,7 @@ func (s *Store) sendBeat(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.beat.written()
 	return s.sameHistory(r.Header.ClusterId, r.Header.Revision, before)
 }
 

@@ -92,7 +92,9 @@ func (b *Bucket) Delete(ctx context.Context, key string, old int64) error {
 
 func (b *Bucket) swap(ctx context.Context, key string, old int64, op clientv3.Op) (int64, error) {
 	cmp := clientv3.Compare(clientv3.ModRevision(b.prefix+key), "=", old)
-	r, err := b.store.client.Txn(ctx).If(cmp).Then(op).Commit()
+	// One that took effect though its answer was lost is a conflict: who claims
+	// something must not take another's claim of the same value for its own.
+	r, _, err := b.store.try(ctx, []clientv3.Cmp{cmp}, []clientv3.Op{op})
 	if err != nil {
 		return 0, b.store.txnError("bucket swap", err)
 	}

@@ -3,6 +3,7 @@ package store
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 	"unique"
 
@@ -109,7 +110,7 @@ func encodeGrant(g policy.Grant) []byte {
 		Version: version, Id: string(g.ID), Task: string(g.Task), Agent: g.Agent, Owner: g.Owner,
 		Instance: string(g.Instance), Capability: g.Capability, Params: g.Params, Destination: g.Destination,
 		Life: lifeRecord(g.Life), Digest: g.Digest, Catalog: g.Catalog,
-		Approval: string(g.Approval),
+		Approval: string(g.Approval), MaxUses: g.MaxUses, Chain: texts(g.Chain),
 	})
 }
 
@@ -119,14 +120,17 @@ func decodeGrant(task policy.TaskID, id policy.GrantID, b []byte) (policy.Grant,
 	if err := decode(b, r); err != nil {
 		return policy.Grant{}, err
 	}
-	if r.GetId() != string(id) || r.GetTask() != string(task) {
+	if r.GetId() != string(id) || r.GetTask() != string(task) || r.GetMaxUses() < 0 {
 		return policy.Grant{}, ErrRecord
 	}
 	g := policy.Grant{
 		ID: id, Task: task, Agent: intern(r.GetAgent()), Instance: policy.Instance(intern(r.GetInstance())),
 		Capability: intern(r.GetCapability()), Params: r.GetParams(), Destination: intern(r.GetDestination()),
 		Life: lifeOf(r.GetLife()), Digest: r.GetDigest(), Catalog: intern(r.GetCatalog()),
-		Approval: policy.ApprovalID(r.GetApproval()),
+		Approval: policy.ApprovalID(r.GetApproval()), MaxUses: r.GetMaxUses(),
+	}
+	for _, id := range r.GetChain() {
+		g.Chain = append(g.Chain, policy.GrantID(id))
 	}
 	for _, o := range r.GetOwner() {
 		g.Owner = append(g.Owner, intern(o))
@@ -149,11 +153,60 @@ func decodeCredential(id policy.GrantID, rev int64, b []byte) (*policy.SealedCre
 	return &policy.SealedCredential{Grant: id, Revision: rev, Sealed: r.GetSealed()}, nil
 }
 
+func encodeUse(u policy.Use) []byte {
+	r := &record.Use{Version: version, Used: u.Used, Bytes: u.Bytes, Full: nanos(u.Full)}
+	for _, x := range u.Recent {
+		r.Recent = append(r.Recent, &record.RecentUse{Id: x.ID, At: nanos(x.At), Back: x.Back, Done: x.Done})
+	}
+	return encode(r)
+}
+
+func decodeUse(b []byte) (policy.Use, error) {
+	r := new(record.Use)
+	if err := decode(b, r); err != nil {
+		return policy.Use{}, err
+	}
+	if r.GetUsed() < 0 || r.GetBytes() < 0 {
+		return policy.Use{}, ErrRecord
+	}
+	u := policy.Use{Used: r.GetUsed(), Bytes: r.GetBytes(), Full: fromNanos(r.GetFull())}
+	for _, x := range r.GetRecent() {
+		u.Recent = append(u.Recent, policy.RecentUse{ID: x.GetId(), At: fromNanos(x.GetAt()), Back: x.GetBack(), Done: x.GetDone()})
+	}
+	return u, nil
+}
+
+func encodeCall(use string, at time.Time) []byte {
+	return encode(&record.Call{Version: version, Use: use, Time: nanos(at)})
+}
+
+// decodeCall gives the use that made the call, and when; "" is none's.
+func decodeCall(b []byte) (use string, at time.Time) {
+	r := new(record.Call)
+	if decode(b, r) != nil {
+		return "", time.Time{}
+	}
+	return r.GetUse(), fromNanos(r.GetTime())
+}
+
 func encodeMark(at time.Time) []byte { return encode(&record.Mark{Version: version, Time: nanos(at)}) }
 
+// texts gives IDs as records hold them.
+func texts[T ~string](list []T) []string {
+	if list == nil {
+		return nil
+	}
+	out := make([]string, len(list))
+	for i, s := range list {
+		out[i] = string(s)
+	}
+	return out
+}
+
 // sameGrant reports whether a change keeps what a grant is and changes only
-// where it is in its life.
+// where it is in its life, or takes uses away.
 func sameGrant(a, b policy.Grant) bool {
 	return a.ID == b.ID && a.Task == b.Task && a.Agent == b.Agent && a.Instance == b.Instance &&
-		a.Capability == b.Capability && a.Destination == b.Destination && a.Approval == b.Approval && maps.Equal(a.Params, b.Params)
+		a.Capability == b.Capability && a.Destination == b.Destination && a.Approval == b.Approval && maps.Equal(a.Params, b.Params) &&
+		slices.Equal(a.Chain, b.Chain) && (a.MaxUses == b.MaxUses || b.MaxUses > 0 && (a.MaxUses == 0 || b.MaxUses < a.MaxUses))
 }

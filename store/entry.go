@@ -19,6 +19,7 @@ type entry struct {
 	instance policy.Instance
 	grants   []*holding       // by grant ID
 	cuts     map[string]int64 // never changed in place: views share it
+	touches  []policy.Touch   // likewise; sorted
 	rev      int64            // of the last change
 }
 
@@ -27,6 +28,7 @@ type holding struct {
 	id         policy.GrantID
 	own        *policy.Held // as its record says; nil: no record
 	credential *policy.SealedCredential
+	use        *policy.Use // nil: never used
 	// folded is own with its task's end folded in; nil until that is asked for.
 	folded *policy.Held
 }
@@ -35,6 +37,10 @@ type holding struct {
 func (h *holding) hold(own *policy.Held) {
 	if own != nil {
 		own.Credential = h.credential
+		own.Use = policy.Use{}
+		if h.use != nil {
+			own.Use = *h.use
+		}
 	}
 	h.own, h.folded = own, nil
 }
@@ -72,6 +78,23 @@ func (e *entry) cut(destination string, rev int64) {
 	e.cuts = next
 }
 
+// reached notes what the task has reached, or forgets it.
+func (e *entry) reached(t policy.Touch, gone bool) {
+	at, known := slices.BinarySearchFunc(e.touches, t, compareTouches)
+	next := slices.Clone(e.touches)
+	switch {
+	case gone && known:
+		next = slices.Delete(next, at, at+1)
+	case !gone && !known:
+		next = slices.Insert(next, at, t)
+	}
+	e.touches = next
+}
+
+func compareTouches(a, b policy.Touch) int {
+	return cmp.Or(cmp.Compare(a.Destination, b.Destination), cmp.Compare(a.Sensitivity, b.Sensitivity))
+}
+
 // empty reports whether nothing is left of the task.
 func (e *entry) empty() bool {
 	return e.task == nil && !slices.ContainsFunc(e.grants, func(h *holding) bool { return h.own != nil })
@@ -84,7 +107,7 @@ func (e *entry) publish() {
 		e.view.Store(nil)
 		return
 	}
-	v := &policy.TaskView{Task: e.subject(), Cuts: e.cuts, Revision: e.rev, Held: make([]*policy.Held, 0, len(e.grants))}
+	v := &policy.TaskView{Task: e.subject(), Cuts: e.cuts, Touches: e.touches, Revision: e.rev, Held: make([]*policy.Held, 0, len(e.grants))}
 	for _, h := range e.grants {
 		if h.own != nil {
 			v.Held = append(v.Held, h.under(v.Task.Life))

@@ -15,12 +15,11 @@ import (
 // faulty is a client of etcd whose watches can be stalled and broken, whose
 // calls can be made to fail, and whose etcd can be exchanged.
 type faulty struct {
-	mu         sync.Mutex
-	base       *clientv3.Client
-	down       bool
-	keepAlives []context.CancelFunc
-	running    chan struct{} // closed while watches run
-	broken     chan struct{} // closed to break the watches that there are
+	mu      sync.Mutex
+	base    *clientv3.Client
+	down    bool
+	running chan struct{} // closed while watches run
+	broken  chan struct{} // closed to break the watches that there are
 }
 
 var errDown = errors.New("etcd cannot be reached")
@@ -65,11 +64,6 @@ func (f *faulty) setDown(down bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.down = down
-	if down {
-		for _, cancel := range f.keepAlives {
-			cancel()
-		}
-	}
 }
 
 // exchange puts another etcd under the client; watches of the old one stay,
@@ -99,12 +93,11 @@ func (l *faultyLease) Grant(ctx context.Context, ttl int64) (*clientv3.LeaseGran
 	return l.Lease.Grant(ctx, ttl)
 }
 
-func (l *faultyLease) KeepAlive(ctx context.Context, id clientv3.LeaseID) (<-chan *clientv3.LeaseKeepAliveResponse, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	l.f.mu.Lock()
-	l.f.keepAlives = append(l.f.keepAlives, cancel)
-	l.f.mu.Unlock()
-	return l.Lease.KeepAlive(ctx, id)
+func (l *faultyLease) KeepAliveOnce(ctx context.Context, id clientv3.LeaseID) (*clientv3.LeaseKeepAliveResponse, error) {
+	if _, down, _, _ := l.f.get(); down {
+		return nil, errDown
+	}
+	return l.Lease.KeepAliveOnce(ctx, id)
 }
 
 type faultyKV struct{ f *faulty }

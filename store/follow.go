@@ -86,7 +86,7 @@ func pause(ctx context.Context, d time.Duration) bool {
 // first load and goes on until the store closes.
 func (s *Store) followIndex(loaded chan<- error) {
 	for {
-		st, rev, err := s.load()
+		st, rev, err := s.loadAfter(loaded == nil)
 		if loaded != nil {
 			loaded <- err
 			if err != nil {
@@ -105,6 +105,17 @@ func (s *Store) followIndex(loaded chan<- error) {
 			return
 		}
 	}
+}
+
+// loadAfter loads, but for the first time only once it is known that the store
+// was not put back under us: else what was revoked since would be active again.
+func (s *Store) loadAfter(seen bool) (*state, int64, error) {
+	if seen {
+		if err := s.begin(s.ctx, s.State()); err != nil {
+			return nil, 0, fmt.Errorf("look at the store's history: %w", err)
+		}
+	}
+	return s.load()
 }
 
 // load reads the whole prefix into a new state and shows it.
@@ -128,9 +139,42 @@ func (s *Store) load() (*state, int64, error) {
 	return st, header.Revision, nil
 }
 
+// errSilent: the watch's member hangs, while others take what is written.
+var errSilent = errors.New("the watch is silent")
+
+// hurry ends ctx when the watch is silent, so that another is made, of which
+// another member may be asked.
+func (s *Store) hurry(ctx context.Context, cancel context.CancelCauseFunc) {
+	for pause(ctx, s.cfg.Staleness/beatsPerBound) {
+		if s.beat.overdue(s.cfg.Staleness / 2) {
+			cancel(errSilent)
+			return
+		}
+	}
+}
+
 // follow applies changes until the watch breaks or shows another history.
 func (s *Store) follow(st *state, rev int64) error {
-	return watch(s.ctx, s.client.Watcher, prefixState, rev, s.beat.broken, func(r clientv3.WatchResponse) error {
+	if s.client.ActiveConnection() == nil { // in this process: it cannot hang alone
+		return s.followBy(s.ctx, s.client.Watcher, st, rev)
+	}
+	ctx, cancel := context.WithCancelCause(s.ctx)
+	defer cancel(nil)
+	// A watcher of its own has a stream of its own: a new one need not be of the
+	// member that hung.
+	w := clientv3.NewWatcher(s.client)
+	defer w.Close()
+	s.beat.followed()
+	s.spawn(func() { s.hurry(ctx, cancel) })
+	err := s.followBy(ctx, w, st, rev)
+	if ctx.Err() != nil && s.ctx.Err() == nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+func (s *Store) followBy(ctx context.Context, w clientv3.Watcher, st *state, rev int64) error {
+	return watch(ctx, w, prefixState, rev, s.beat.broken, func(r clientv3.WatchResponse) error {
 		if r.Header.ClusterId != st.cluster || r.Header.Revision < s.index.Revision() {
 			s.index.fresh.broken.Store(true)
 			return errRebuild

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"slices"
+	"time"
 
 	"github.com/exeat-dev/exeat/policy"
 	"github.com/exeat-dev/exeat/store/record"
@@ -35,8 +36,8 @@ func (now State) follows(s State, before []string) bool {
 
 // begin names the store's history if it is new, and takes notice of a restore:
 // what was revoked after the snapshot was taken must not come back, so all
-// that was made before now ends.
-func (s *Store) begin(ctx context.Context) error {
+// that was made before now ends. seen is the latest state that is vouched for.
+func (s *Store) begin(ctx context.Context, seen State) error {
 	for {
 		r, err := s.client.Get(ctx, keyEpoch)
 		if err != nil {
@@ -50,29 +51,41 @@ func (s *Store) begin(ctx context.Context) error {
 				return err
 			}
 			now.Epoch = old.GetId()
-			if now.follows(s.cfg.Seen, old.GetBefore()) {
+			if now.follows(seen, old.GetBefore()) {
 				return nil
 			}
-			s.log.Warn("the store is behind what the record vouches for; it was restored, and all its grants end",
-				"revision", now.Revision, "seen", s.cfg.Seen.Revision)
+			s.log.Warn("the store is behind what the record vouches for; it was restored, and all its tasks and grants end",
+				"revision", now.Revision, "seen", seen.Revision)
+			if _, err := endTasks(ctx, s.client, s.cfg.Wall()); err != nil {
+				return err
+			}
 		}
-		if ok, err := s.newEpoch(ctx, old, mod); ok || err != nil {
+		if ok, _, err := putEpoch(ctx, s.client, successor(old, seen.Epoch), mod, s.cfg.Wall()); ok || err != nil {
 			return err
 		}
 	}
 }
 
-// newEpoch begins another history, in which nothing made before is active.
-func (s *Store) newEpoch(ctx context.Context, old *record.Epoch, mod int64) (bool, error) {
+// successor is a history after old, and after the one that was seen.
+func successor(old *record.Epoch, seen string) *record.Epoch {
 	next := &record.Epoch{Version: version, Id: rand.Text(), Before: old.GetBefore()}
-	for _, e := range []string{old.GetId(), s.cfg.Seen.Epoch} {
+	for _, e := range []string{old.GetId(), seen} {
 		if e != "" && !slices.Contains(next.Before, e) {
 			next.Before = append(next.Before, e)
 		}
 	}
-	r, err := s.client.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(keyEpoch), "=", mod)).Then(
+	return next
+}
+
+// putEpoch begins a history, in which nothing made before is active, if the
+// one before is still at revision mod.
+func putEpoch(ctx context.Context, client *clientv3.Client, next *record.Epoch, mod int64, at time.Time) (bool, int64, error) {
+	r, err := client.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(keyEpoch), "=", mod)).Then(
 		clientv3.OpPut(keyEpoch, string(encode(next))),
-		clientv3.OpPut(keyFloor(policy.Scope{Kind: policy.ScopeAll}), string(encodeMark(s.cfg.Wall()))),
+		clientv3.OpPut(keyFloor(policy.Scope{Kind: policy.ScopeAll}), string(encodeMark(at))),
 	).Commit()
-	return err == nil && r.Succeeded, err
+	if err != nil {
+		return false, 0, err
+	}
+	return r.Succeeded, r.Header.Revision, nil
 }

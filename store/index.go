@@ -13,7 +13,7 @@ import (
 type Index struct {
 	state    atomic.Pointer[state]
 	rev      atomic.Int64 // applied: everything up to it shows
-	real     atomic.Int64 // the latest of these that was more than a beat
+	real     atomic.Int64 // the latest of these that was more than a beat or a use
 	applied  chan struct{}
 	fresh    *freshness
 	checks   *checks
@@ -126,5 +126,7 @@ func (x *Index) show(d *delta) {
 	}
 	if d.real || d.all {
 		x.watchers.tell(d)
+		return
 	}
+	x.watchers.wakeAll(d)
 }

@@ -14,6 +14,7 @@ const (
 	prefixState    = root + "a/"
 	prefixReplica  = root + "ack/replica/"
 	prefixInstance = root + "ack/instance/"
+	prefixCall     = root + "call/" // looked up by transactions alone
 	prefixBucket   = root + "bucket/"
 	prefixElection = root + "election/"
 
@@ -25,6 +26,8 @@ const (
 	prefixGrant      = prefixState + "grant/"
 	prefixCredential = prefixState + "credential/"
 	prefixCut        = prefixState + "cut/"
+	prefixTouch      = prefixState + "touch/"
+	prefixUse        = prefixState + "use/"
 	prefixFloor      = prefixState + "floor/"
 	prefixBeat       = prefixState + "beat/"
 )
@@ -55,12 +58,22 @@ func keyCut(t policy.TaskID, destination string) string {
 func keyApproval(t policy.TaskID, a policy.ApprovalID) string {
 	return join(prefixApproval, string(t), string(a))
 }
-func keyApprovals(t policy.TaskID) string    { return join(prefixApproval, string(t), "") }
-func keyCuts(t policy.TaskID) string         { return join(prefixCut, string(t), "") }
-func keyFloor(s policy.Scope) string         { return join(prefixFloor, string(s.Kind), s.Name) }
-func keyBeat(replica string) string          { return join(prefixBeat, replica) }
-func keyReplica(role, replica string) string { return join(prefixReplica, role, replica) }
-func keyInstance(i policy.Instance) string   { return join(prefixInstance, string(i)) }
+func keyApprovals(t policy.TaskID) string { return join(prefixApproval, string(t), "") }
+func keyTouch(t policy.TaskID, touch policy.Touch) string {
+	return join(prefixTouch, string(t), touch.Destination, string(touch.Sensitivity))
+}
+func keyTouches(t policy.TaskID) string { return join(prefixTouch, string(t), "") }
+func keyCuts(t policy.TaskID) string    { return join(prefixCut, string(t), "") }
+func keyUse(t policy.TaskID, g policy.GrantID) string {
+	return join(prefixUse, string(t), string(g))
+}
+func keyUses(t policy.TaskID) string              { return join(prefixUse, string(t), "") }
+func keyCall(t policy.TaskID, call string) string { return join(prefixCall, string(t), call) }
+func keyCalls(t policy.TaskID) string             { return join(prefixCall, string(t), "") }
+func keyFloor(s policy.Scope) string              { return join(prefixFloor, string(s.Kind), s.Name) }
+func keyBeat(replica string) string               { return join(prefixBeat, replica) }
+func keyReplica(role, replica string) string      { return join(prefixReplica, role, replica) }
+func keyInstance(i policy.Instance) string        { return join(prefixInstance, string(i)) }
 func keyCredential(t policy.TaskID, g policy.GrantID) string {
 	return join(prefixCredential, string(t), string(g))
 }

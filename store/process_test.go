@@ -27,7 +27,7 @@ const (
 	dirEnv  = "EXEAT_STORE_TEST_DIR"
 )
 
-var parts = map[string]func(dir string) error{"listen": playListen, "write": playWrite, "hold": playHold}
+var parts = map[string]func(dir string) error{"listen": playListen, "write": playWrite, "hold": playHold, "use": playUse}
 
 func TestMain(m *testing.M) {
 	if play := parts[os.Getenv(partEnv)]; play != nil {

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/exeat-dev/exeat/api/v1alpha1"
 	"github.com/exeat-dev/exeat/policy"
 	"github.com/exeat-dev/exeat/store/record"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -46,7 +47,7 @@ type delta struct {
 	rev     int64
 	dirty   map[policy.TaskID]*entry
 	all     bool // anything may have changed
-	real    bool // more than beats
+	real    bool // more than beats and uses
 	catalog bool
 	epoch   bool // another history: rebuild
 	beats   []beatOf
@@ -72,6 +73,10 @@ func (st *state) apply(d *delta, ev *clientv3.Event) {
 		st.applyBeat(d, kv, gone)
 		return
 	}
+	if n := names(key, prefixUse, 2); n != nil {
+		st.applyUse(st.dirty(d, n[0]), policy.GrantID(n[1]), kv, gone)
+		return
+	}
 	d.real = true
 	switch {
 	case key == keyCatalog:
@@ -85,7 +90,7 @@ func (st *state) apply(d *delta, ev *clientv3.Event) {
 	}
 }
 
-// applyOfTask takes in a change below task/, grant/, credential/ or cut/.
+// applyOfTask takes in a change below task/, grant/, credential/, cut/ or touch/.
 func (st *state) applyOfTask(d *delta, key string, kv *mvccpb.KeyValue, gone bool) {
 	if n := names(key, prefixTask, 1); n != nil {
 		st.applyTask(st.touch(d, n[0], kv), kv, gone)
@@ -99,11 +104,20 @@ func (st *state) applyOfTask(d *delta, key string, kv *mvccpb.KeyValue, gone boo
 			rev = 0
 		}
 		st.touch(d, n[0], kv).cut(intern(n[1]), rev)
+	} else if n := names(key, prefixTouch, 3); n != nil {
+		st.touch(d, n[0], kv).reached(policy.Touch{Destination: intern(n[1]), Sensitivity: v1alpha1.Sensitivity(intern(n[2]))}, gone)
 	}
 }
 
-// touch finds or makes a task's entry and marks it as changed.
+// touch finds or makes a task's entry and notes the change.
 func (st *state) touch(d *delta, id string, kv *mvccpb.KeyValue) *entry {
+	e := st.dirty(d, id)
+	e.rev = max(e.rev, kv.ModRevision)
+	return e
+}
+
+// dirty finds or makes a task's entry and has it published.
+func (st *state) dirty(d *delta, id string) *entry {
 	e := d.dirty[policy.TaskID(id)]
 	if e == nil {
 		var ok bool
@@ -113,7 +127,6 @@ func (st *state) touch(d *delta, id string, kv *mvccpb.KeyValue) *entry {
 		}
 		d.dirty[e.id] = e
 	}
-	e.rev = max(e.rev, kv.ModRevision)
 	return e
 }
 
@@ -155,7 +168,10 @@ func (st *state) applyGrant(e *entry, id policy.GrantID, kv *mvccpb.KeyValue, go
 		h.hold(nil)
 		return
 	}
-	h.hold(&policy.Held{Grant: g, MadeAt: kv.CreateRevision, ChangedAt: kv.ModRevision, Floors: st.floors.over(g), Resolved: st.resolve.resolve(g)})
+	h.hold(&policy.Held{
+		Grant: g, MadeAt: kv.CreateRevision, ChangedAt: kv.ModRevision, Floors: st.floors.over(g),
+		Resolved: st.resolve.resolve(g), Ground: new(policy.Ground),
+	})
 	if _, ok := st.grants.get(id); !ok {
 		st.grants.add(id, e)
 	}
@@ -183,9 +199,30 @@ func (st *state) applyCredential(e *entry, id policy.GrantID, kv *mvccpb.KeyValu
 	e.forget(st, h)
 }
 
+// applyUse: a record that cannot be read leaves nothing to be used. Uses are
+// many, end nothing and change no configuration: they are shown, but neither
+// announced to those who follow nor acknowledged for themselves.
+func (st *state) applyUse(e *entry, id policy.GrantID, kv *mvccpb.KeyValue, gone bool) {
+	h := e.holding(id)
+	h.use = nil
+	if !gone {
+		u, err := decodeUse(kv.Value)
+		if err != nil {
+			st.log.Error("a grant's uses cannot be read; it has none left", "grant", id, "error", err)
+			u = policy.UsedUp()
+		}
+		h.use = &u
+	}
+	if h.own != nil { // views share the old one, which must not change
+		own := *h.own
+		h.hold(&own)
+	}
+	e.forget(st, h)
+}
+
 // forget drops a grant of which nothing is left.
 func (e *entry) forget(st *state, h *holding) {
-	if h.own == nil && h.credential == nil {
+	if h.own == nil && h.credential == nil && h.use == nil {
 		e.drop(h.id)
 		st.grants.remove(h.id)
 	}

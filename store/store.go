@@ -61,6 +61,7 @@ type Store struct {
 	beat   beater
 	space  space
 	local  elections
+	turns  turns // of uses
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -106,7 +107,7 @@ func (s *Store) open(ctx context.Context) error {
 	if err := s.connect(ctx); err != nil {
 		return err
 	}
-	if err := s.begin(ctx); err != nil {
+	if err := s.begin(ctx, s.cfg.Seen); err != nil {
 		return err
 	}
 	loaded := make(chan error, 1)
@@ -160,7 +161,9 @@ func (s *Store) connectDir(ctx context.Context) error {
 	s.undo = append(s.undo, server.Close)
 	s.client, s.defrag = server.Client(), server.Defragment
 	s.alone, s.acks.alone = true, true
-	return s.revokeLeases(ctx)
+	// Whoever holds the folder's lock is the only one: a lease that is there
+	// already is of a process that died.
+	return dropLeases(ctx, s.client)
 }
 
 // dial makes the client of a cluster. It does not wait for a connection: the
@@ -172,23 +175,8 @@ func dial(cfg Config) (*clientv3.Client, error) {
 		DialKeepAliveTime:    cfg.Staleness,
 		DialKeepAliveTimeout: cfg.Staleness,
 		MaxCallSendMsgSize:   embedded.MaxRequestBytes,
+		Logger:               embedded.Logger(cfg.Log),
 	})
-}
-
-// revokeLeases ends the leases of processes that are gone: whoever holds the
-// data folder's lock is the only one, so a lease that is there already is of a
-// process that died.
-func (s *Store) revokeLeases(ctx context.Context) error {
-	leases, err := s.client.Leases(ctx)
-	if err != nil {
-		return err
-	}
-	for _, l := range leases.Leases {
-		if _, err := s.client.Revoke(ctx, l.ID); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // spawn runs fn until it returns; Close waits for it. Every fn ends with

@@ -162,6 +162,18 @@ func (w *watchers) tell(d *delta) {
 	}
 }
 
+// wakeAll wakes those who wait for the tasks of a delta, and tells nobody else.
+func (w *watchers) wakeAll(d *delta) {
+	if len(d.dirty) == 0 {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for id := range d.dirty {
+		wake(w.tasks[id])
+	}
+}
+
 func wake(waiting map[chan struct{}]struct{}) {
 	for ch := range waiting {
 		select {

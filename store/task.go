@@ -83,7 +83,11 @@ func (s *Store) putOrEnd(ctx context.Context, op string, ending bool, cmps []cli
 	ok, rev, err := s.commit(ctx, op, cmps, puts...)
 	if ending && errors.Is(err, ErrFull) {
 		s.log.Warn("out of space: an ending deletes its record", "operation", op)
-		return s.commit(ctx, op, cmps, deletes...)
+		if ok, rev, err = s.commit(ctx, op, cmps, deletes...); err == nil && !ok {
+			// The very write that fills etcd is refused and done all the same.
+			rev, ok, err = s.tookEffect(ctx, puts)
+			return ok, rev, s.txnError(op, err)
+		}
 	}
 	return ok, rev, err
 }
@@ -110,7 +114,7 @@ func (s *Store) GetTask(ctx context.Context, id policy.TaskID) (policy.Task, err
 	return t, err
 }
 
-// DropTask forgets an ended task, its grants' tombstones, credentials and cut keys (retention).
+// DropTask forgets an ended task with all that was kept under it (retention): its grants' tombstones, credentials, cut keys, approvals, touches, uses and calls.
 // A task that has not ended is ErrConflict; one that is not there is no error.
 func (s *Store) DropTask(ctx context.Context, id policy.TaskID) error {
 	const op = "drop task"
@@ -131,6 +135,9 @@ func (s *Store) DropTask(ctx context.Context, id policy.TaskID) error {
 		clientv3.OpDelete(keyCredentials(id), clientv3.WithPrefix()),
 		clientv3.OpDelete(keyCuts(id), clientv3.WithPrefix()),
 		clientv3.OpDelete(keyApprovals(id), clientv3.WithPrefix()),
+		clientv3.OpDelete(keyTouches(id), clientv3.WithPrefix()),
+		clientv3.OpDelete(keyUses(id), clientv3.WithPrefix()),
+		clientv3.OpDelete(keyCalls(id), clientv3.WithPrefix()),
 		clientv3.OpDelete(keyFloor(policy.Scope{Kind: policy.ScopeTask, Name: string(id)})))
 	if err == nil && !ok {
 		err = fmt.Errorf("%s: %w", op, ErrConflict)

@@ -37,7 +37,12 @@ func (s *Store) commit(ctx context.Context, op string, cmps []clientv3.Cmp, ops 
 			return false, 0, fmt.Errorf("%s: %w", op, ErrRecord) // it could not be encoded
 		}
 	}
-	r, err := s.client.Txn(ctx).If(cmps...).Then(ops...).Commit()
+	r, lost, err := s.try(ctx, cmps, ops)
+	if err == nil && lost && !r.Succeeded {
+		if rev, done, err := s.tookEffect(ctx, ops); done || err != nil {
+			return done, rev, s.txnError(op, err)
+		}
+	}
 	if err != nil {
 		return false, 0, s.txnError(op, err)
 	}
@@ -50,7 +55,7 @@ func (s *Store) read(ctx context.Context, op string, keys ...string) ([]*mvccpb.
 	for i, k := range keys {
 		gets[i] = clientv3.OpGet(k)
 	}
-	r, err := s.client.Txn(ctx).Then(gets...).Commit()
+	r, _, err := s.try(ctx, nil, gets)
 	if err != nil {
 		return nil, s.txnError(op, err)
 	}

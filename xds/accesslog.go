@@ -25,7 +25,7 @@ func accessLogs() []*accesslogv3.AccessLog {
 			CommonConfig: &grpclogv3.CommonGrpcAccessLogConfig{
 				LogName:             policy.AccessLogName,
 				TransportApiVersion: corev3.ApiVersion_V3,
-				GrpcService:         controlService(5 * time.Second),
+				GrpcService:         grpcService(clusterAuthz, 5*time.Second),
 				BufferSizeBytes:     wrapperspb.UInt32(0),
 				BufferFlushInterval: durationpb.New(50 * time.Millisecond),
 			},

@@ -59,6 +59,9 @@ const bootstrap = `{
    {"name": "exeat", "type": "STATIC", "connect_timeout": "1s",
     "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {"@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions", "explicit_http_config": {"http2_protocol_options": {}}}},
     "load_assignment": {"cluster_name": "exeat", "endpoints": [{"lb_endpoints": [{"endpoint": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": %s}}}}]}]}},
+   {"name": "exeat_authz", "type": "STATIC", "connect_timeout": "1s",
+    "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {"@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions", "explicit_http_config": {"http2_protocol_options": {}}}},
+    "load_assignment": {"cluster_name": "exeat_authz", "endpoints": [{"lb_endpoints": [{"endpoint": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": %s}}}}]}]}},
    {"name": "api_internal", "type": "STATIC", "connect_timeout": "1s",
     "load_assignment": {"cluster_name": "api_internal", "endpoints": [{"lb_endpoints": [{"endpoint": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": %s}}}}]}]}}],
   "listeners": [{"name": "egress", "address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}},
@@ -91,7 +94,7 @@ func (r *rig) startEnvoy(api string) *realEnvoy {
 		api = "127.0.0.1:9"
 	}
 	sock := filepath.Join(dir, "admin.sock")
-	config := fmt.Sprintf(bootstrap, sock, portOf(r.addr), portOf(api))
+	config := fmt.Sprintf(bootstrap, sock, portOf(r.addr), portOf(r.addr), portOf(api))
 	file := filepath.Join(dir, "bootstrap.json")
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)

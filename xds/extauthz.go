@@ -6,8 +6,11 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	extauthzv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_authz/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	previoushostsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/host/previous_hosts/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/exeat-dev/exeat/policy"
 )
@@ -22,7 +25,7 @@ const (
 // no answer, a late one, one with a header that is not well formed.
 func authzFilter() *hcmv3.HttpFilter {
 	return filter(authzName, &extauthzv3.ExtAuthz{
-		Services:            &extauthzv3.ExtAuthz_GrpcService{GrpcService: controlService(checkTimeout)},
+		Services:            &extauthzv3.ExtAuthz_GrpcService{GrpcService: authzService()},
 		TransportApiVersion: corev3.ApiVersion_V3,
 		StatPrefix:          "exeat",
 		FailureModeAllow:    false,
@@ -39,6 +42,26 @@ func authzFilter() *hcmv3.HttpFilter {
 		},
 		IncludeTlsSession: true, // the server name, to compare with the authority
 	})
+}
+
+// authzService asks another replica when one died or drains while it had the
+// Check. That is safe: the request's own ID makes a second Check the same one.
+// One that gave an answer is never asked again, whatever it was.
+func authzService() *corev3.GrpcService {
+	s := grpcService(clusterAuthz, checkTimeout)
+	s.RetryPolicy = &corev3.RetryPolicy{
+		RetryOn:    "connect-failure,refused-stream,reset",
+		NumRetries: wrapperspb.UInt32(2),
+		RetryBackOff: &corev3.BackoffStrategy{
+			BaseInterval: durationpb.New(10 * time.Millisecond), MaxInterval: durationpb.New(50 * time.Millisecond),
+		},
+		RetryHostPredicate: []*corev3.RetryPolicy_RetryHostPredicate{{
+			Name:       "envoy.retry_host_predicates.previous_hosts",
+			ConfigType: &corev3.RetryPolicy_RetryHostPredicate_TypedConfig{TypedConfig: pack(&previoushostsv3.PreviousHostsPredicate{})},
+		}},
+		HostSelectionRetryMaxAttempts: 3,
+	}
+	return s
 }
 
 // checkSettings puts on every Check where it comes from. It is configuration, so

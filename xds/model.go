@@ -59,16 +59,16 @@ func Build(cat *policy.Catalog, agent *policy.Agent, instance policy.Instance, t
 		if t.State != policy.Active || t.Instance != instance || t.Agent != agent.Name || t.Credential.IsZero() {
 			continue
 		}
-		s.Rooms = append(s.Rooms, buildRoom(cat, v))
+		s.Rooms = append(s.Rooms, buildRoom(cat, agent, v))
 	}
 	slices.SortFunc(s.Rooms, func(a, b Room) int { return cmp.Compare(a.Task, b.Task) })
 	return s
 }
 
-func buildRoom(cat *policy.Catalog, v *policy.TaskView) Room {
+func buildRoom(cat *policy.Catalog, agent *policy.Agent, v *policy.TaskView) Room {
 	r := Room{Task: v.Task.ID, Agent: v.Task.Agent, Authorization: policy.NewSecret(v.Task.ProxyAuthorization())}
 	byHost := make(map[string][]Upstream)
-	for _, d := range granted(v) {
+	for _, d := range reachable(agent, v) {
 		for _, host := range d.Hosts {
 			up := Upstream{Host: host, Destination: *d}
 			if d.Plain {
@@ -92,6 +92,17 @@ func buildRoom(cat *policy.Catalog, v *policy.TaskView) Room {
 func compareUpstreams(a, b Upstream) int {
 	return cmp.Or(cmp.Compare(a.Host, b.Host), cmp.Compare(a.Destination.Port, b.Destination.Port),
 		cmp.Compare(a.Destination.Name, b.Destination.Name))
+}
+
+// reachable lists the destinations that the room leads to: those granted, and
+// those for which the agent's first call may ask. Each call is authorised all
+// the same.
+func reachable(agent *policy.Agent, v *policy.TaskView) map[string]*policy.Destination {
+	out := granted(v)
+	for _, d := range agent.OnCallDestinations() {
+		out[d.Name] = d
+	}
+	return out
 }
 
 // granted lists the destinations for which the task holds an active grant, each

@@ -265,3 +265,22 @@ func TestTheConfigurationIsAFunctionOfTheStore(t *testing.T) {
 		t.Fatalf("no %s in %v", want, again)
 	}
 }
+
+// A room leads where a call may ask for its grant, and to nothing more.
+func TestARoomLeadsWhereACallMayAsk(t *testing.T) {
+	t.Parallel()
+	cat := catalogOf(t, func(set *v1alpha1.Set) {
+		for i := range set.Capabilities {
+			set.Capabilities[i].Spec.OnCall = set.Capabilities[i].Name == storetest.ReadTicket
+		}
+	})
+	v := view(t, cat)
+	v.Held = nil
+	if s := build(t, cat, v); len(s.Rooms) != 1 || len(s.Rooms[0].Chains) == 0 || s.Rooms[0].Chains[0].Upstreams[0].Destination.Name != storetest.Destination {
+		t.Errorf("%+v", s.Rooms)
+	}
+	v.Task.State = policy.Paused
+	if s := build(t, cat, v); len(s.Rooms) != 0 {
+		t.Errorf("a paused task has a room: %+v", s.Rooms)
+	}
+}

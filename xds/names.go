@@ -9,7 +9,8 @@ import (
 
 // Names that the bootstrap of a sidecar fixes.
 const (
-	clusterControl = "exeat"        // ADS, SDS, ext_authz and access logs, by gRPC
+	clusterControl = "exeat"        // ADS and SDS, by gRPC
+	clusterAuthz   = "exeat_authz"  // ext_authz and access logs, by gRPC
 	clusterAPI     = "api_internal" // the API, told which task by the room
 	routeEgress    = "egress"       // the route table of the listener that agents use
 )

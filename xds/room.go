@@ -100,7 +100,7 @@ func onDemandTLS() *tlsv3.DownstreamTlsContext {
 					ConfigSourceSpecifier: &corev3.ConfigSource_ApiConfigSource{ApiConfigSource: &corev3.ApiConfigSource{
 						ApiType:             corev3.ApiConfigSource_DELTA_GRPC,
 						TransportApiVersion: corev3.ApiVersion_V3,
-						GrpcServices:        []*corev3.GrpcService{controlService(2 * time.Second)},
+						GrpcServices:        []*corev3.GrpcService{grpcService(clusterControl, 2*time.Second)},
 					}},
 				},
 				CertificateMapper: &corev3.TypedExtensionConfig{
@@ -122,11 +122,11 @@ func adsSource() *corev3.ConfigSource {
 	}
 }
 
-// controlService is a gRPC service of the control plane, by mTLS with the
-// sidecar's own SVID.
-func controlService(timeout time.Duration) *corev3.GrpcService {
+// grpcService is a gRPC service of the control plane, by mTLS with the sidecar's
+// own SVID.
+func grpcService(cluster string, timeout time.Duration) *corev3.GrpcService {
 	return &corev3.GrpcService{
-		TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{ClusterName: clusterControl}},
+		TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{ClusterName: cluster}},
 		Timeout:         durationpb.New(timeout),
 	}
 }

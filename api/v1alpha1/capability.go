@@ -19,7 +19,10 @@ type CapabilitySpec struct {
 	Calls       []CallRule       `json:"calls"`
 	Credential  *CredentialRef   `json:"credential,omitempty"`
 	Limits      Limits           `json:"limits,omitempty"`
-	Approval    *Approval        `json:"approval,omitempty"`
+	// OnCall: the first call of an eligible agent that it would cover asks for
+	// it. For low risk without approval only.
+	OnCall   bool      `json:"onCall,omitempty"`
+	Approval *Approval `json:"approval,omitempty"`
 }
 
 // Approval says what people must approve each grant of a capability.
@@ -95,4 +98,18 @@ type Limits struct {
 	TTL *metav1.Duration `json:"ttl,omitempty"`
 	// MaxTTL that may be asked for; TTL when absent.
 	MaxTTL *metav1.Duration `json:"maxTTL,omitempty"`
+	// MaxUses is how many calls a grant authorises at most; any number when absent.
+	MaxUses *int64 `json:"maxUses,omitempty"`
+	// Rate of a grant's calls; any when absent.
+	Rate *Rate `json:"rate,omitempty"`
+	// Bytes of a grant's requests and responses together, counted as each call
+	// ends; any number when absent.
+	Bytes *int64 `json:"bytes,omitempty"`
+}
+
+// Rate bounds calls per time: at most so many at once, and over time so many
+// per Per.
+type Rate struct {
+	Calls int64           `json:"calls"`
+	Per   metav1.Duration `json:"per"`
 }

@@ -15,6 +15,9 @@ var version = "unknown"
 
 func main() {
 	harden()
+	// Whoever reads our log may be gone: what follows is to end in order all the
+	// same, and a write to a broken pipe would end us at once.
+	signal.Ignore(syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	if err := command().ExecuteContext(ctx); err != nil {

@@ -51,8 +51,8 @@ func checkCatalog(cmd *cobra.Command, dir, secrets string, asJSON bool) error {
 		return &exit{code: exitFailed}
 	}
 	if !asJSON {
-		fmt.Fprintf(cmd.OutOrStdout(), "%s: no errors; %d agents, %d destinations, %d providers, %d capabilities\n",
-			dir, len(set.Agents), len(set.Destinations), len(set.Providers), len(set.Capabilities))
+		fmt.Fprintf(cmd.OutOrStdout(), "%s: no errors; %d agents, %d destinations, %d providers, %d capabilities, %d policies\n",
+			dir, len(set.Agents), len(set.Destinations), len(set.Providers), len(set.Capabilities), len(set.Policies))
 	}
 	return nil
 }

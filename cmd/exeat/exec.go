@@ -5,7 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
-	"os/signal"
+	"runtime"
 	"syscall"
 
 	"golang.org/x/term"
@@ -14,12 +14,13 @@ import (
 // execute runs the command with exeat's own standard streams, passes signals
 // on, and returns its exit code: 128 and the signal's number if one ended it,
 // as shells say it.
-func execute(args, environ []string) (int, error) {
+func execute(args, environ []string, signals <-chan os.Signal) (int, error) {
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.Env = os.Stdin, os.Stdout, os.Stderr, environ
-	signals := make(chan os.Signal, 16)
-	signal.Notify(signals)
-	defer signal.Stop(signals)
+	// "Tell it when its parent dies" is about the thread that starts it.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	cmd.SysProcAttr = endWithUs()
 	if err := cmd.Start(); err != nil {
 		return startFailure(err), err
 	}
@@ -30,6 +31,9 @@ func execute(args, environ []string) (int, error) {
 		case s := <-signals:
 			if forward(s) {
 				_ = cmd.Process.Signal(s) // it may have ended just now
+			}
+			if s == syscall.SIGTSTP { // for a shell, the job is stopped when we are
+				_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
 			}
 		case err := <-done:
 			return exitCode(cmd.ProcessState), ignoreExit(err)
@@ -51,7 +55,7 @@ func forward(s os.Signal) bool {
 	switch s {
 	case syscall.SIGCHLD, syscall.SIGURG, syscall.SIGPIPE:
 		return false
-	case syscall.SIGINT, syscall.SIGQUIT, syscall.SIGWINCH:
+	case syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTSTP, syscall.SIGWINCH:
 		return !term.IsTerminal(int(os.Stdin.Fd()))
 	default:
 		return true

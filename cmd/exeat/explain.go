@@ -104,6 +104,9 @@ func verdict(t client.ExplainedTask) string {
 	if t.Allowed {
 		return "would be allowed by " + t.Grant
 	}
+	if t.Rule != "" {
+		return "would be denied: " + t.Reason + " by " + t.Rule + ": " + strings.Join(t.Messages, "; ")
+	}
 	return "would be denied: " + t.Reason
 }
 

@@ -65,7 +65,7 @@ func root() *cobra.Command {
 		SilenceErrors: true,
 	}
 	cmd.PersistentFlags().String("data", client.DataDir(), "folder of the exeatd to talk to")
-	cmd.AddCommand(catalogCommand(), runCommand(), requestCommand(), explainCommand(),
+	cmd.AddCommand(catalogCommand(), policyCommand(), runCommand(), requestCommand(), explainCommand(),
 		loginCommand(), logoutCommand(), approvalsCommand())
 	return cmd
 }

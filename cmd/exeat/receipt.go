@@ -5,6 +5,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -17,9 +18,9 @@ func printReceipt(w io.Writer, r client.Receipt) {
 	fmt.Fprintf(w, "exeat: task %s %s%s\n", r.Task.ID, r.Task.EndReason, enforcement(r.Ending))
 	if len(r.Grants) > 0 {
 		t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(t, "  GRANT\tPARAMETERS\tFROM\tUNTIL\tENDED")
+		fmt.Fprintln(t, "  GRANT\tPARAMETERS\tUSES\tFROM\tUNTIL\tENDED")
 		for _, g := range r.Grants {
-			fmt.Fprintf(t, "  %s\t%s\t%s\t%s\t%s\n", g.Capability, parameters(g.Params), clock(g.RequestedAt), clock(g.Until), g.EndReason)
+			fmt.Fprintf(t, "  %s\t%s\t%s\t%s\t%s\t%s\n", g.Capability, parameters(g.Params), uses(g), clock(g.RequestedAt), clock(g.Until), g.EndReason)
 		}
 		t.Flush()
 	}
@@ -41,6 +42,17 @@ func enforcement(e client.Ending) string {
 	default:
 		return ""
 	}
+}
+
+// uses says how many of a grant's calls were made, if somebody counts.
+func uses(g client.Grant) string {
+	switch {
+	case g.MaxUses > 0:
+		return fmt.Sprintf("%d/%d", g.Used, g.MaxUses)
+	case g.Used > 0:
+		return strconv.FormatInt(g.Used, 10)
+	}
+	return "-"
 }
 
 func clock(t time.Time) string { return t.Local().Format("15:04:05") }

@@ -22,7 +22,7 @@ func TestReceiptSaysWhatATaskHeldAndDid(t *testing.T) {
 			Calls:       client.Calls{Allowed: 3, Denied: map[string]int{"no_grant": 1, "call_not_granted": 2}},
 			Credentials: client.Credentials{Minted: 2, ExpiresOnly: 1, Revoked: 1},
 		}, []string{
-			"exeat: task t_1 completed, enforced in 12 ms\n", "read-ticket  project=OPS ticket=OPS-1  12:00:00  12:01:00  expired",
+			"exeat: task t_1 completed, enforced in 12 ms\n", "read-ticket  project=OPS ticket=OPS-1  -     12:00:00  12:01:00  expired",
 			"3 allowed, 3 denied (call_not_granted 2, no_grant 1)", "2 minted, 1 revoked, 1 end by expiry",
 		}, []string{"no call came"}},
 		"a task that did nothing": {

@@ -14,6 +14,7 @@ import (
 // the task that it runs in.
 func requestCommand() *cobra.Command {
 	var ttl time.Duration
+	var uses int64
 	cmd := &cobra.Command{
 		Use:   "request CAPABILITY[:param=value,...]",
 		Short: "Inside exeat run: ask for one more grant, and wait until it is ready",
@@ -29,7 +30,7 @@ func requestCommand() *cobra.Command {
 			}
 			task := client.Task{ID: os.Getenv(client.EnvTask)}
 			g, err := api.RequestGrant(cmd.Context(), client.GrantRequest{
-				Task: task.ID, Capability: spec.capability, Params: spec.params, TTL: ttl, Wait: readyWait,
+				Task: task.ID, Capability: spec.capability, Params: spec.params, TTL: ttl, MaxUses: uses, Wait: readyWait,
 			})
 			if err == nil {
 				g, err = decided(cmd.Context(), api, g, cmd.ErrOrStderr())
@@ -45,6 +46,7 @@ func requestCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().DurationVar(&ttl, "ttl", 0, "how long it is to last (the capability's own when 0)")
+	cmd.Flags().Int64Var(&uses, "max-uses", 0, "how many calls it is to authorise (the capability's own when 0)")
 	return cmd
 }
 

@@ -74,6 +74,8 @@ func run(ctx context.Context, o runOptions, args []string, stderr io.Writer) (in
 			return exitRun, err
 		}
 	}
+	signals := make(chan os.Signal, 16)
+	defer signal.Stop(signals)
 	// Until the command runs, an interrupt ends what has been started.
 	setup, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
@@ -90,14 +92,17 @@ func run(ctx context.Context, o runOptions, args []string, stderr io.Writer) (in
 		}
 		return exitRun, err
 	}
+	// From here on signals are the command's. None ends us before its task and
+	// its sidecar have ended.
+	signal.Notify(signals)
 	stop()
-	return s.run(ctx, o, args, stderr)
+	return s.run(ctx, o, args, signals, stderr)
 }
 
 // run executes the command under the session and ends the task with it.
-func (s *session) run(ctx context.Context, o runOptions, args []string, stderr io.Writer) (int, error) {
+func (s *session) run(ctx context.Context, o runOptions, args []string, signals <-chan os.Signal, stderr io.Writer) (int, error) {
 	live := showDenials(ctx, s.api, s.task.ID, stderr)
-	code, err := execute(args, s.surroundings(o).environ(os.Environ()))
+	code, err := execute(args, s.surroundings(o).environ(os.Environ()), signals)
 	s.end(ctx, o, code == 0 && err == nil, stderr, live)
 	if err != nil {
 		return code, fmt.Errorf("run %s: %w", args[0], err)

@@ -13,13 +13,14 @@ var secretNames = map[string]bool{
 	"DOCKER_AUTH_CONFIG": true, "KUBECONFIG": true, "NETRC": true, "PGPASSFILE": true, "DATABASE_URL": true, "REDIS_URL": true,
 	"SSH_AUTH_SOCK": true, "SSH_AGENT_PID": true, "GIT_ASKPASS": true, "SSH_ASKPASS": true, "GPG_AGENT_INFO": true,
 	"SLACK_WEBHOOK_URL": true, "SENTRY_DSN": true, "NODE_AUTH_TOKEN": true, "VAULT_ADDR": true, "MYSQL_PWD": true,
+	"TOKEN": true, "SECRET": true, "ACCESS_KEY": true, "PRIVATE_KEY": true, "CREDENTIALS": true,
 	"ACTIONS_ID_TOKEN_REQUEST_URL": true, "SPIFFE_ENDPOINT_SOCKET": true, "EXEAT_DATA": true,
 }
 
 // secretEndings are how the names of most others end: OPENAI_API_KEY,
 // GITHUB_TOKEN, PGPASSWORD, STRIPE_SECRET_KEY.
 var secretEndings = []string{
-	"API_KEY", "APIKEY", "_TOKEN", "_PAT", "_SECRET", "_SECRET_KEY", "_PRIVATE_KEY", "_ACCESS_KEY", "_PASSWORD", "PASSWORD",
+	"API_KEY", "APIKEY", "_TOKEN", "_AUTHTOKEN", "_PAT", "_SECRET", "_SECRET_KEY", "_PRIVATE_KEY", "_ACCESS_KEY", "_PASSWORD", "PASSWORD",
 	"_PASSWD", "_PASSPHRASE", "_CREDENTIAL", "_CREDENTIALS", "_AUTH_KEY", "_SIGNING_KEY",
 }
 

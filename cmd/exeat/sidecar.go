@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -20,26 +21,21 @@ import (
 type process struct {
 	cmd    *exec.Cmd
 	status sidecar.Status
-	dir    string
+	dir    string // the sidecar's own; empty until it is ready
 	exited chan struct{}
 	errors *tail
 }
 
-// startSidecar starts exeat-sidecar and returns once its Envoy serves. It has a
-// folder of its own, which goes with it.
+// startSidecar starts exeat-sidecar and returns once its Envoy serves. It makes
+// a folder of its own and removes it, so that nothing stays if we are killed.
 func startSidecar(ctx context.Context, o runOptions, e client.Endpoints) (*process, error) {
-	dir, err := os.MkdirTemp("", "exeat-run-")
-	if err != nil {
-		return nil, err
-	}
 	ready, report, err := os.Pipe()
 	if err != nil {
-		os.RemoveAll(dir)
 		return nil, err
 	}
 	defer ready.Close()
-	p := &process{dir: dir, exited: make(chan struct{}), errors: &tail{}}
-	args := []string{"--agent", o.agent, "--local-socket", e.LocalSocket, "--run-dir", dir, "--ready-fd", "3", "--die-with-parent"}
+	p := &process{exited: make(chan struct{}), errors: &tail{}}
+	args := []string{"--agent", o.agent, "--local-socket", e.LocalSocket, "--ready-fd", "3", "--die-with-parent"}
 	if o.envoy != "" {
 		args = append(args, "--envoy", o.envoy)
 	}
@@ -50,7 +46,6 @@ func startSidecar(ctx context.Context, o runOptions, e client.Endpoints) (*proce
 	err = p.cmd.Start()
 	report.Close()
 	if err != nil {
-		os.RemoveAll(dir)
 		return nil, fmt.Errorf("start the sidecar: %w; build it with `make build`", err)
 	}
 	go func() {
@@ -82,6 +77,7 @@ func (p *process) awaitReady(ctx context.Context, r *os.File) error {
 		if err := json.Unmarshal(line, &p.status); err != nil {
 			return errors.New("the sidecar reported something else than its status; exeat and exeat-sidecar must be of one version")
 		}
+		p.dir = filepath.Dir(p.status.CAFile)
 		return nil
 	}
 }
@@ -89,7 +85,8 @@ func (p *process) awaitReady(ctx context.Context, r *os.File) error {
 // stopWait is how long the sidecar gets to end by itself.
 const stopWait = 5 * time.Second
 
-// stop ends the sidecar, and with it its Envoy, and removes its folder.
+// stop ends the sidecar, and with it its Envoy, and removes its folder if it
+// was killed before it could.
 func (p *process) stop() {
 	_ = p.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
 	select {
@@ -98,5 +95,7 @@ func (p *process) stop() {
 		_ = p.cmd.Process.Kill()
 		<-p.exited
 	}
-	os.RemoveAll(p.dir)
+	if p.dir != "" {
+		os.RemoveAll(p.dir)
+	}
 }

@@ -1,11 +1,16 @@
 package main
 
 import (
+	"context"
+	"fmt"
+	"io"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/exeat-dev/exeat/client"
+	"github.com/exeat-dev/exeat/store"
 )
 
 // devOptions are the flags of `exeatd dev`.
@@ -15,6 +20,8 @@ type devOptions struct {
 	trustDomain            string
 	svidTTL                time.Duration
 	auditSync              string
+	policyBundle           string
+	policyKeys, policyCA   string
 	verbose                bool
 	notify                 notifyOptions
 }
@@ -41,7 +48,33 @@ to DATA/endpoints.json. Port 0 takes any free one.`,
 	f.DurationVar(&o.svidTTL, "svid-ttl", time.Hour, "life of an X.509-SVID; renewed at half of it")
 	f.StringVar(&o.auditSync, "audit-sync", "process", "what a decision survives before a call leaves: process (its death) or disk (power loss)")
 	o.notify.flags(f)
+	f.StringVar(&o.policyBundle, "policy-bundle", "", "OPA bundle with the policies: a folder, a .tar.gz file or an https URL (the catalog's folder policies when empty)")
+	f.StringVar(&o.policyKeys, "policy-keys", "", "JSON file of the public keys that verify the bundle; unsigned ones are refused then")
+	f.StringVar(&o.policyCA, "policy-ca", "", "PEM file to trust for the bundle's https instead of the system's roots")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "log at debug level")
 	_ = cmd.MarkFlagRequired("catalog")
 	return cmd
 }
+
+// runDev serves every role from one folder.
+func runDev(ctx context.Context, o devOptions, stderr io.Writer) error {
+	if o.auditSync != "process" && o.auditSync != "disk" {
+		return fmt.Errorf("--audit-sync %q: want process or disk", o.auditSync)
+	}
+	var err error
+	// Whoever reads the endpoints need not stand where we were started.
+	if o.data, err = filepath.Abs(o.data); err != nil {
+		return fmt.Errorf("--data: %w", err)
+	}
+	keys := filepath.Join(o.data, "keys")
+	return run(ctx, settings{
+		roles: everyRole, replica: devReplica, data: o.data, store: store.Config{Dir: filepath.Join(o.data, "etcd")},
+		listen:   addresses{api: o.api, grpc: o.grpc, metrics: o.metrics},
+		authzKey: filepath.Join(keys, "authz.key"), xdsKey: filepath.Join(keys, "xds.key"),
+		catalog: o.catalog, secrets: o.secrets, auditSync: o.auditSync == "disk", notify: o.notify,
+		drain: drainTime, connectionAge: o.svidTTL / 4, verbose: o.verbose, dev: &o,
+	}, newLogger(stderr, o.verbose))
+}
+
+// devReplica names this process in the store; there is one on a data folder.
+const devReplica = "dev"

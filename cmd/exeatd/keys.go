@@ -12,18 +12,20 @@ import (
 // keyBytes is the length of a sealing key: AES-256.
 const keyBytes = 32
 
-// openKey reads the named key, or makes it. It refuses a file that others can
+// openKey reads a key, or makes it where that is asked for: replicas share
+// theirs, and one made by each would be many. It refuses a file that others can
 // read: a key that may have been seen is no key.
-func openKey(dir, name string) ([keyBytes]byte, error) {
+func openKey(path string, create bool) ([keyBytes]byte, error) {
 	var key [keyBytes]byte
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return key, err
-	}
-	path := filepath.Join(dir, name)
-	if err := makeKey(path); err != nil {
-		return key, err
+	if create {
+		if err := makeKey(path); err != nil {
+			return key, err
+		}
 	}
 	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return key, fmt.Errorf("%s is missing: make it once with `exeatd keygen %s` and give every process of the role the same", path, path)
+	}
 	if err != nil {
 		return key, err
 	}
@@ -40,9 +42,12 @@ func openKey(dir, name string) ([keyBytes]byte, error) {
 	return [keyBytes]byte(b), nil
 }
 
-// makeKey writes a new key unless there is one. The link makes it appear whole.
+// makeKey writes a new key unless there is one. The renaming makes it appear whole.
 func makeKey(path string) error {
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
 	var key [keyBytes]byte

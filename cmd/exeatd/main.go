@@ -1,9 +1,11 @@
 // Command exeatd is Exeat's server: authority, store, API, xDS and
-// authorisation. `exeatd dev` is all of it in one process on loopback.
+// authorisation. `exeatd dev` is all of it in one process on loopback;
+// `exeatd serve` is any of its roles, in as many processes as are wanted.
 package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -20,10 +22,15 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := root().ExecuteContext(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "exeatd:", err)
+		if !errors.Is(err, errTold) {
+			fmt.Fprintln(os.Stderr, "exeatd:", err)
+		}
 		os.Exit(1)
 	}
 }
+
+// errTold: what is wrong was printed already.
+var errTold = errors.New("failed")
 
 func root() *cobra.Command {
 	cmd := &cobra.Command{
@@ -32,7 +39,9 @@ func root() *cobra.Command {
 		Version:       version,
 		SilenceUsage:  true,
 		SilenceErrors: true,
+
+		PersistentPreRunE: fromEnvironment,
 	}
-	cmd.AddCommand(devCommand())
+	cmd.AddCommand(devCommand(), serveCommand(), configCommand(), keygenCommand(), backupCommand(), restoreCommand())
 	return cmd
 }

@@ -29,7 +29,7 @@ func newStaleness(age func() time.Duration) prometheus.Collector {
 	}, func() float64 { return age().Seconds() })
 }
 
-// health lists what must work for this process to answer calls. A catalog that
+// health lists what must work for this process to answer. A catalog that
 // cannot be loaded is told but does not fail: the last good one is in force.
 func (p *plane) health() health {
 	return health{gatherer: p.registry, checks: map[string]check{
@@ -41,7 +41,7 @@ func (p *plane) health() health {
 		},
 		"audit": func() (string, error) {
 			if !p.audit.Available() {
-				return "", errors.New("the audit log cannot be written; calls are denied until it can: look at the disk of " + p.options.data)
+				return "", errors.New("the audit log cannot be written; calls are denied until it can: look at the disk of " + p.settings.data)
 			}
 			return "", nil
 		},
@@ -51,10 +51,13 @@ func (p *plane) health() health {
 
 func (p *plane) catalogHealth() (string, error) {
 	c := p.store.Index().Catalog()
-	err := p.publisher.State().Err()
+	var err error
+	if p.publisher != nil {
+		err = p.publisher.State().Err()
+	}
 	switch {
 	case c == nil && err != nil:
-		return "", fmt.Errorf("none is in force, and %s cannot be loaded:\n%w", p.options.catalog, err)
+		return "", fmt.Errorf("none is in force, and %s cannot be loaded:\n%w", p.settings.catalog, err)
 	case c == nil:
 		return "", errors.New("none is in force yet")
 	case err != nil:

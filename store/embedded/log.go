@@ -8,6 +8,9 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
+// Logger makes a logger for etcd's client that writes to log.
+func Logger(log *slog.Logger) *zap.Logger { return zapTo(log) }
+
 // zapTo makes etcd's logger write to log: warnings and worse, less those that
 // only say that there is no listener or that the data folder is new.
 func zapTo(log *slog.Logger) *zap.Logger {

@@ -301,7 +301,11 @@ type Grant struct {
 	Digest      string                 `protobuf:"bytes,11,opt,name=digest,proto3" json:"digest,omitempty"`
 	Catalog     string                 `protobuf:"bytes,12,opt,name=catalog,proto3" json:"catalog,omitempty"`
 	// approval is the request that people decide or decided on.
-	Approval      string `protobuf:"bytes,20,opt,name=approval,proto3" json:"approval,omitempty"`
+	Approval string `protobuf:"bytes,20,opt,name=approval,proto3" json:"approval,omitempty"`
+	// max_uses is how many calls it authorises; 0: any number.
+	MaxUses int64 `protobuf:"varint,30,opt,name=max_uses,json=maxUses,proto3" json:"max_uses,omitempty"`
+	// chain holds the grants that it descends from, the root first.
+	Chain         []string `protobuf:"bytes,31,rep,name=chain,proto3" json:"chain,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -425,6 +429,20 @@ func (x *Grant) GetApproval() string {
 		return x.Approval
 	}
 	return ""
+}
+
+func (x *Grant) GetMaxUses() int64 {
+	if x != nil {
+		return x.MaxUses
+	}
+	return 0
+}
+
+func (x *Grant) GetChain() []string {
+	if x != nil {
+		return x.Chain
+	}
+	return nil
 }
 
 // Approval is at approval/<task>/<id>, outside of what authorisation follows:
@@ -1061,6 +1079,214 @@ func (x *Vote) GetMaxUses() int64 {
 	return 0
 }
 
+// Use is at use/<task>/<grant>: what was used of a grant that has limits.
+type Use struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Version uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Used    int64                  `protobuf:"varint,2,opt,name=used,proto3" json:"used,omitempty"`
+	Bytes   int64                  `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// full is when the bucket of its rate is full again.
+	Full          int64        `protobuf:"varint,4,opt,name=full,proto3" json:"full,omitempty"`
+	Recent        []*RecentUse `protobuf:"bytes,5,rep,name=recent,proto3" json:"recent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Use) Reset() {
+	*x = Use{}
+	mi := &file_store_record_record_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Use) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Use) ProtoMessage() {}
+
+func (x *Use) ProtoReflect() protoreflect.Message {
+	mi := &file_store_record_record_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Use.ProtoReflect.Descriptor instead.
+func (*Use) Descriptor() ([]byte, []int) {
+	return file_store_record_record_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Use) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *Use) GetUsed() int64 {
+	if x != nil {
+		return x.Used
+	}
+	return 0
+}
+
+func (x *Use) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *Use) GetFull() int64 {
+	if x != nil {
+		return x.Full
+	}
+	return 0
+}
+
+func (x *Use) GetRecent() []*RecentUse {
+	if x != nil {
+		return x.Recent
+	}
+	return nil
+}
+
+// RecentUse is one use, kept for as long as it may come again.
+type RecentUse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	At            int64                  `protobuf:"varint,2,opt,name=at,proto3" json:"at,omitempty"`
+	Back          bool                   `protobuf:"varint,3,opt,name=back,proto3" json:"back,omitempty"`
+	Done          bool                   `protobuf:"varint,4,opt,name=done,proto3" json:"done,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecentUse) Reset() {
+	*x = RecentUse{}
+	mi := &file_store_record_record_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecentUse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecentUse) ProtoMessage() {}
+
+func (x *RecentUse) ProtoReflect() protoreflect.Message {
+	mi := &file_store_record_record_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecentUse.ProtoReflect.Descriptor instead.
+func (*RecentUse) Descriptor() ([]byte, []int) {
+	return file_store_record_record_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *RecentUse) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *RecentUse) GetAt() int64 {
+	if x != nil {
+		return x.At
+	}
+	return 0
+}
+
+func (x *RecentUse) GetBack() bool {
+	if x != nil {
+		return x.Back
+	}
+	return false
+}
+
+func (x *RecentUse) GetDone() bool {
+	if x != nil {
+		return x.Done
+	}
+	return false
+}
+
+// Call is at call/<task>/<Exeat-Call>: the call was made, by this use.
+type Call struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Use           string                 `protobuf:"bytes,2,opt,name=use,proto3" json:"use,omitempty"`
+	Time          int64                  `protobuf:"varint,3,opt,name=time,proto3" json:"time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Call) Reset() {
+	*x = Call{}
+	mi := &file_store_record_record_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Call) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Call) ProtoMessage() {}
+
+func (x *Call) ProtoReflect() protoreflect.Message {
+	mi := &file_store_record_record_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Call.ProtoReflect.Descriptor instead.
+func (*Call) Descriptor() ([]byte, []int) {
+	return file_store_record_record_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Call) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *Call) GetUse() string {
+	if x != nil {
+		return x.Use
+	}
+	return ""
+}
+
+func (x *Call) GetTime() int64 {
+	if x != nil {
+		return x.Time
+	}
+	return 0
+}
+
 // Credential is at credential/<task>/<grant>, sealed for role authz.
 type Credential struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1073,7 +1299,7 @@ type Credential struct {
 
 func (x *Credential) Reset() {
 	*x = Credential{}
-	mi := &file_store_record_record_proto_msgTypes[8]
+	mi := &file_store_record_record_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1085,7 +1311,7 @@ func (x *Credential) String() string {
 func (*Credential) ProtoMessage() {}
 
 func (x *Credential) ProtoReflect() protoreflect.Message {
-	mi := &file_store_record_record_proto_msgTypes[8]
+	mi := &file_store_record_record_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1098,7 +1324,7 @@ func (x *Credential) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Credential.ProtoReflect.Descriptor instead.
 func (*Credential) Descriptor() ([]byte, []int) {
-	return file_store_record_record_proto_rawDescGZIP(), []int{8}
+	return file_store_record_record_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Credential) GetVersion() uint32 {
@@ -1133,7 +1359,7 @@ type Catalog struct {
 
 func (x *Catalog) Reset() {
 	*x = Catalog{}
-	mi := &file_store_record_record_proto_msgTypes[9]
+	mi := &file_store_record_record_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1145,7 +1371,7 @@ func (x *Catalog) String() string {
 func (*Catalog) ProtoMessage() {}
 
 func (x *Catalog) ProtoReflect() protoreflect.Message {
-	mi := &file_store_record_record_proto_msgTypes[9]
+	mi := &file_store_record_record_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1158,7 +1384,7 @@ func (x *Catalog) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Catalog.ProtoReflect.Descriptor instead.
 func (*Catalog) Descriptor() ([]byte, []int) {
-	return file_store_record_record_proto_rawDescGZIP(), []int{9}
+	return file_store_record_record_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Catalog) GetVersion() uint32 {
@@ -1187,7 +1413,7 @@ type Mark struct {
 
 func (x *Mark) Reset() {
 	*x = Mark{}
-	mi := &file_store_record_record_proto_msgTypes[10]
+	mi := &file_store_record_record_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1199,7 +1425,7 @@ func (x *Mark) String() string {
 func (*Mark) ProtoMessage() {}
 
 func (x *Mark) ProtoReflect() protoreflect.Message {
-	mi := &file_store_record_record_proto_msgTypes[10]
+	mi := &file_store_record_record_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1212,7 +1438,7 @@ func (x *Mark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mark.ProtoReflect.Descriptor instead.
 func (*Mark) Descriptor() ([]byte, []int) {
-	return file_store_record_record_proto_rawDescGZIP(), []int{10}
+	return file_store_record_record_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Mark) GetVersion() uint32 {
@@ -1243,7 +1469,7 @@ type Epoch struct {
 
 func (x *Epoch) Reset() {
 	*x = Epoch{}
-	mi := &file_store_record_record_proto_msgTypes[11]
+	mi := &file_store_record_record_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1255,7 +1481,7 @@ func (x *Epoch) String() string {
 func (*Epoch) ProtoMessage() {}
 
 func (x *Epoch) ProtoReflect() protoreflect.Message {
-	mi := &file_store_record_record_proto_msgTypes[11]
+	mi := &file_store_record_record_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1268,7 +1494,7 @@ func (x *Epoch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Epoch.ProtoReflect.Descriptor instead.
 func (*Epoch) Descriptor() ([]byte, []int) {
-	return file_store_record_record_proto_rawDescGZIP(), []int{11}
+	return file_store_record_record_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Epoch) GetVersion() uint32 {
@@ -1311,7 +1537,7 @@ type Beat struct {
 
 func (x *Beat) Reset() {
 	*x = Beat{}
-	mi := &file_store_record_record_proto_msgTypes[12]
+	mi := &file_store_record_record_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1323,7 +1549,7 @@ func (x *Beat) String() string {
 func (*Beat) ProtoMessage() {}
 
 func (x *Beat) ProtoReflect() protoreflect.Message {
-	mi := &file_store_record_record_proto_msgTypes[12]
+	mi := &file_store_record_record_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1336,7 +1562,7 @@ func (x *Beat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Beat.ProtoReflect.Descriptor instead.
 func (*Beat) Descriptor() ([]byte, []int) {
-	return file_store_record_record_proto_rawDescGZIP(), []int{12}
+	return file_store_record_record_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Beat) GetVersion() uint32 {
@@ -1387,7 +1613,7 @@ type ReplicaAck struct {
 
 func (x *ReplicaAck) Reset() {
 	*x = ReplicaAck{}
-	mi := &file_store_record_record_proto_msgTypes[13]
+	mi := &file_store_record_record_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1399,7 +1625,7 @@ func (x *ReplicaAck) String() string {
 func (*ReplicaAck) ProtoMessage() {}
 
 func (x *ReplicaAck) ProtoReflect() protoreflect.Message {
-	mi := &file_store_record_record_proto_msgTypes[13]
+	mi := &file_store_record_record_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1412,7 +1638,7 @@ func (x *ReplicaAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaAck.ProtoReflect.Descriptor instead.
 func (*ReplicaAck) Descriptor() ([]byte, []int) {
-	return file_store_record_record_proto_rawDescGZIP(), []int{13}
+	return file_store_record_record_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ReplicaAck) GetVersion() uint32 {
@@ -1452,7 +1678,7 @@ type InstanceAck struct {
 
 func (x *InstanceAck) Reset() {
 	*x = InstanceAck{}
-	mi := &file_store_record_record_proto_msgTypes[14]
+	mi := &file_store_record_record_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1464,7 +1690,7 @@ func (x *InstanceAck) String() string {
 func (*InstanceAck) ProtoMessage() {}
 
 func (x *InstanceAck) ProtoReflect() protoreflect.Message {
-	mi := &file_store_record_record_proto_msgTypes[14]
+	mi := &file_store_record_record_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1477,7 +1703,7 @@ func (x *InstanceAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstanceAck.ProtoReflect.Descriptor instead.
 func (*InstanceAck) Descriptor() ([]byte, []int) {
-	return file_store_record_record_proto_rawDescGZIP(), []int{14}
+	return file_store_record_record_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *InstanceAck) GetVersion() uint32 {
@@ -1551,7 +1777,7 @@ const file_store_record_record_proto_rawDesc = "" +
 	"credential\x1a:\n" +
 	"\fContextEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xbd\x03\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xee\x03\n" +
 	"\x05Grant\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
@@ -1568,7 +1794,9 @@ const file_store_record_record_proto_rawDesc = "" +
 	" \x01(\v2\x14.exeat.store.v1.LifeR\x04life\x12\x16\n" +
 	"\x06digest\x18\v \x01(\tR\x06digest\x12\x18\n" +
 	"\acatalog\x18\f \x01(\tR\acatalog\x12\x1a\n" +
-	"\bapproval\x18\x14 \x01(\tR\bapproval\x1a9\n" +
+	"\bapproval\x18\x14 \x01(\tR\bapproval\x12\x19\n" +
+	"\bmax_uses\x18\x1e \x01(\x03R\amaxUses\x12\x14\n" +
+	"\x05chain\x18\x1f \x03(\tR\x05chain\x1a9\n" +
 	"\vParamsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xec\x05\n" +
@@ -1649,7 +1877,22 @@ const file_store_record_record_proto_rawDesc = "" +
 	" \x01(\tR\acomment\x12\x16\n" +
 	"\x06digest\x18\v \x01(\tR\x06digest\x12\x10\n" +
 	"\x03ttl\x18\f \x01(\x03R\x03ttl\x12\x19\n" +
-	"\bmax_uses\x18\r \x01(\x03R\amaxUses\"T\n" +
+	"\bmax_uses\x18\r \x01(\x03R\amaxUses\"\x90\x01\n" +
+	"\x03Use\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\x12\x12\n" +
+	"\x04used\x18\x02 \x01(\x03R\x04used\x12\x14\n" +
+	"\x05bytes\x18\x03 \x01(\x03R\x05bytes\x12\x12\n" +
+	"\x04full\x18\x04 \x01(\x03R\x04full\x121\n" +
+	"\x06recent\x18\x05 \x03(\v2\x19.exeat.store.v1.RecentUseR\x06recent\"S\n" +
+	"\tRecentUse\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x0e\n" +
+	"\x02at\x18\x02 \x01(\x03R\x02at\x12\x12\n" +
+	"\x04back\x18\x03 \x01(\bR\x04back\x12\x12\n" +
+	"\x04done\x18\x04 \x01(\bR\x04done\"F\n" +
+	"\x04Call\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\x12\x10\n" +
+	"\x03use\x18\x02 \x01(\tR\x03use\x12\x12\n" +
+	"\x04time\x18\x03 \x01(\x03R\x04time\"T\n" +
 	"\n" +
 	"Credential\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x14\n" +
@@ -1704,7 +1947,7 @@ func file_store_record_record_proto_rawDescGZIP() []byte {
 }
 
 var file_store_record_record_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_store_record_record_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_store_record_record_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_store_record_record_proto_goTypes = []any{
 	(State)(0),           // 0: exeat.store.v1.State
 	(*Life)(nil),         // 1: exeat.store.v1.Life
@@ -1715,37 +1958,41 @@ var file_store_record_record_proto_goTypes = []any{
 	(*ApprovalRule)(nil), // 6: exeat.store.v1.ApprovalRule
 	(*Groups)(nil),       // 7: exeat.store.v1.Groups
 	(*Vote)(nil),         // 8: exeat.store.v1.Vote
-	(*Credential)(nil),   // 9: exeat.store.v1.Credential
-	(*Catalog)(nil),      // 10: exeat.store.v1.Catalog
-	(*Mark)(nil),         // 11: exeat.store.v1.Mark
-	(*Epoch)(nil),        // 12: exeat.store.v1.Epoch
-	(*Beat)(nil),         // 13: exeat.store.v1.Beat
-	(*ReplicaAck)(nil),   // 14: exeat.store.v1.ReplicaAck
-	(*InstanceAck)(nil),  // 15: exeat.store.v1.InstanceAck
-	nil,                  // 16: exeat.store.v1.Task.ContextEntry
-	nil,                  // 17: exeat.store.v1.Grant.ParamsEntry
-	nil,                  // 18: exeat.store.v1.Approval.ContextEntry
-	nil,                  // 19: exeat.store.v1.ApprovalItem.ParamsEntry
-	nil,                  // 20: exeat.store.v1.ApprovalItem.ScopeEntry
+	(*Use)(nil),          // 9: exeat.store.v1.Use
+	(*RecentUse)(nil),    // 10: exeat.store.v1.RecentUse
+	(*Call)(nil),         // 11: exeat.store.v1.Call
+	(*Credential)(nil),   // 12: exeat.store.v1.Credential
+	(*Catalog)(nil),      // 13: exeat.store.v1.Catalog
+	(*Mark)(nil),         // 14: exeat.store.v1.Mark
+	(*Epoch)(nil),        // 15: exeat.store.v1.Epoch
+	(*Beat)(nil),         // 16: exeat.store.v1.Beat
+	(*ReplicaAck)(nil),   // 17: exeat.store.v1.ReplicaAck
+	(*InstanceAck)(nil),  // 18: exeat.store.v1.InstanceAck
+	nil,                  // 19: exeat.store.v1.Task.ContextEntry
+	nil,                  // 20: exeat.store.v1.Grant.ParamsEntry
+	nil,                  // 21: exeat.store.v1.Approval.ContextEntry
+	nil,                  // 22: exeat.store.v1.ApprovalItem.ParamsEntry
+	nil,                  // 23: exeat.store.v1.ApprovalItem.ScopeEntry
 }
 var file_store_record_record_proto_depIdxs = []int32{
 	0,  // 0: exeat.store.v1.Life.state:type_name -> exeat.store.v1.State
-	16, // 1: exeat.store.v1.Task.context:type_name -> exeat.store.v1.Task.ContextEntry
+	19, // 1: exeat.store.v1.Task.context:type_name -> exeat.store.v1.Task.ContextEntry
 	1,  // 2: exeat.store.v1.Task.life:type_name -> exeat.store.v1.Life
-	17, // 3: exeat.store.v1.Grant.params:type_name -> exeat.store.v1.Grant.ParamsEntry
+	20, // 3: exeat.store.v1.Grant.params:type_name -> exeat.store.v1.Grant.ParamsEntry
 	1,  // 4: exeat.store.v1.Grant.life:type_name -> exeat.store.v1.Life
-	18, // 5: exeat.store.v1.Approval.context:type_name -> exeat.store.v1.Approval.ContextEntry
+	21, // 5: exeat.store.v1.Approval.context:type_name -> exeat.store.v1.Approval.ContextEntry
 	5,  // 6: exeat.store.v1.Approval.items:type_name -> exeat.store.v1.ApprovalItem
 	6,  // 7: exeat.store.v1.Approval.rule:type_name -> exeat.store.v1.ApprovalRule
 	8,  // 8: exeat.store.v1.Approval.votes:type_name -> exeat.store.v1.Vote
-	19, // 9: exeat.store.v1.ApprovalItem.params:type_name -> exeat.store.v1.ApprovalItem.ParamsEntry
-	20, // 10: exeat.store.v1.ApprovalItem.scope:type_name -> exeat.store.v1.ApprovalItem.ScopeEntry
+	22, // 9: exeat.store.v1.ApprovalItem.params:type_name -> exeat.store.v1.ApprovalItem.ParamsEntry
+	23, // 10: exeat.store.v1.ApprovalItem.scope:type_name -> exeat.store.v1.ApprovalItem.ScopeEntry
 	7,  // 11: exeat.store.v1.ApprovalRule.groups:type_name -> exeat.store.v1.Groups
-	12, // [12:12] is the sub-list for method output_type
-	12, // [12:12] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	10, // 12: exeat.store.v1.Use.recent:type_name -> exeat.store.v1.RecentUse
+	13, // [13:13] is the sub-list for method output_type
+	13, // [13:13] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_store_record_record_proto_init() }
@@ -1759,7 +2006,7 @@ func file_store_record_record_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_store_record_record_proto_rawDesc), len(file_store_record_record_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   20,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

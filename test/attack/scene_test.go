@@ -29,12 +29,17 @@ spec:
   spiffeID: spiffe://example.org/agent/mallory
   sidecarID: spiffe://example.org/sidecar/mallory/{instance}
   owner: {groups: [red], contact: red@example.org}
-  capabilities: [{name: read-item}, {name: write-item}, {name: follow-item}, {name: read-other}]
+  capabilities: [{name: read-item}, {name: write-item}, {name: follow-item}, {name: read-other}, {name: slow-item}, {name: small-item}, {name: read-dead}]
 ---
 apiVersion: exeat.dev/v1alpha1
 kind: Destination
 metadata: {name: mirror}
 spec: {hosts: [mirror.example.org], addresses: ["%s"], tls: {ca: {file: mirror.pem}}, headers: [X-Item-Version]}
+---
+apiVersion: exeat.dev/v1alpha1
+kind: Destination
+metadata: {name: dead}
+spec: {hosts: [dead.example.org], addresses: ["127.0.0.1:1"], tls: {ca: {file: mirror.pem}}}
 ---
 apiVersion: exeat.dev/v1alpha1
 kind: Destination
@@ -75,6 +80,36 @@ spec:
   calls: [{method: GET, path: "/v1/items/${item}/stream"}]
   credential: {provider: mirror-jwt, scope: {scope: read}}
   limits: {ttl: 5m, maxTTL: 15m}
+---
+apiVersion: exeat.dev/v1alpha1
+kind: Capability
+metadata: {name: slow-item}
+spec:
+  params: {item: {pattern: "[A-Z]{2,5}-[0-9]+"}}
+  destination: mirror
+  calls: [{method: GET, path: "/v1/items/${item}"}]
+  credential: {provider: mirror-jwt, scope: {scope: read}}
+  limits: {ttl: 5m, maxTTL: 15m, rate: {calls: 3, per: 1h}}
+---
+apiVersion: exeat.dev/v1alpha1
+kind: Capability
+metadata: {name: small-item}
+spec:
+  params: {item: {pattern: "[A-Z]{2,5}-[0-9]+"}}
+  destination: mirror
+  calls: [{method: GET, path: "/v1/items/${item}"}, {method: POST, path: "/v1/items/${item}", body: any}]
+  credential: {provider: mirror-jwt, scope: {scope: read}}
+  limits: {ttl: 5m, maxTTL: 15m, bytes: 20000}
+---
+apiVersion: exeat.dev/v1alpha1
+kind: Capability
+metadata: {name: read-dead}
+spec:
+  params: {item: {pattern: "[A-Z]{2,5}-[0-9]+"}}
+  destination: dead
+  calls: [{method: GET, path: "/v1/items/${item}"}]
+  credential: {provider: mirror-jwt, scope: {scope: read}}
+  limits: {ttl: 5m, maxTTL: 15m, maxUses: 1}
 ---
 apiVersion: exeat.dev/v1alpha1
 kind: Capability

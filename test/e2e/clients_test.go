@@ -2,11 +2,13 @@ package e2e
 
 import (
 	"bytes"
+	"context"
 	"net/http"
 	"os"
 	"os/exec"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/exeat-dev/exeat/test/stack"
@@ -28,32 +30,36 @@ type kind struct {
 	name  string
 	proto string // what it speaks within the tunnel; empty where it does not tell
 	start func(t testing.TB) agent
+	// multiplexed: its calls share a connection with its streams, which a cut
+	// takes with it. What it sends before it has seen that is lost, and is not
+	// sent again, for it might have been executed.
+	multiplexed bool
 }
 
 var kinds = []kind{
-	{"curl over HTTP/1.1", "HTTP/1.1", func(testing.TB) agent { return curl{"--http1.1"} }},
-	{"curl over HTTP/2", "HTTP/2", func(testing.TB) agent { return curl{"--http2"} }},
-	{"requests", "", func(t testing.TB) agent { return startRequests(t) }},
-	{"Go over HTTP/1.1", "HTTP/1.1", func(testing.TB) agent { return &goClient{clients: map[string]*http.Client{}} }},
-	{"Go over HTTP/2", "HTTP/2.0", func(testing.TB) agent { return &goClient{http2: true, clients: map[string]*http.Client{}} }},
+	{"curl over HTTP/1.1", "HTTP/1.1", func(testing.TB) agent { return curl{"--http1.1"} }, false},
+	{"curl over HTTP/2", "HTTP/2", func(testing.TB) agent { return curl{"--http2"} }, false},
+	{"requests", "", func(t testing.TB) agent { return startRequests(t) }, false},
+	{"Go over HTTP/1.1", "HTTP/1.1", func(testing.TB) agent { return newGoClient(false) }, false},
+	{"Go over HTTP/2", "HTTP/2.0", func(testing.TB) agent { return newGoClient(true) }, true},
 }
 
 // curl is a process for each request.
 type curl struct{ version string }
 
-func (c curl) command(t testing.TB, k *stack.Task, url string, headers fields, flags ...string) *exec.Cmd {
+func (c curl) command(k *stack.Task, url string, headers fields, flags ...string) *exec.Cmd {
 	args := append([]string{"-sS", "-N", c.version, "--proxy", k.ProxyURL().String(), "--cacert", k.Sidecar.CABundle}, flags...)
 	for name, value := range headers {
 		args = append(args, "-H", name+": "+value)
 	}
-	cmd := exec.CommandContext(stack.Context(t), "curl", append(args, url)...)
+	cmd := exec.Command("curl", append(args, url)...)
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
 	return cmd
 }
 
 func (c curl) get(t testing.TB, k *stack.Task, url string, headers fields) stack.Reply {
 	t.Helper()
-	return readCurl(c.command(t, k, url, headers, "-w", curlEnd))
+	return readCurl(c.command(k, url, headers, "--max-time", "60", "-w", curlEnd))
 }
 
 // curlEnd is what curl prints after the body: what readCurl reads.
@@ -86,7 +92,7 @@ func (e *programError) Error() string { return strings.TrimSpace(e.err.Error() +
 
 func (c curl) follow(t testing.TB, k *stack.Task, url string) *stream {
 	t.Helper()
-	cmd := c.command(t, k, url, nil)
+	cmd := c.command(k, url, nil)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -100,11 +106,18 @@ func (c curl) follow(t testing.TB, k *stack.Task, url string) *stream {
 // goClient is net/http, with its pools: one client for each task.
 type goClient struct {
 	http2   bool
+	mu      sync.Mutex
 	clients map[string]*http.Client
+}
+
+func newGoClient(http2 bool) *goClient {
+	return &goClient{http2: http2, clients: map[string]*http.Client{}}
 }
 
 func (g *goClient) client(t testing.TB, k *stack.Task) *http.Client {
 	t.Helper()
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	if c := g.clients[k.ID]; c != nil {
 		return c
 	}
@@ -129,7 +142,9 @@ func (g *goClient) get(t testing.TB, k *stack.Task, url string, headers fields) 
 
 func (g *goClient) follow(t testing.TB, k *stack.Task, url string) *stream {
 	t.Helper()
-	req, err := http.NewRequestWithContext(stack.Context(t), http.MethodGet, url, nil)
+	ctx, cancel := context.WithCancel(context.Background()) // it may stay open for as long as the test
+	t.Cleanup(cancel)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

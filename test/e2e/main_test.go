@@ -42,22 +42,26 @@ func programGet(args []string) int {
 	return 0
 }
 
-// programHold says its process ID, then waits for SIGTERM and ends with 7, or
-// for the end of its input.
+// programHold says which task it is of, and then each signal that comes. SIGTERM
+// ends it with 7, and the end of its input with 0.
 func programHold([]string) int {
-	asked := make(chan os.Signal, 1)
-	signal.Notify(asked, syscall.SIGTERM)
-	fmt.Println(os.Getpid())
+	told := make(chan os.Signal, 8)
+	signal.Notify(told, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2)
+	fmt.Println("holding", os.Getenv("EXEAT_TASK"))
 	closed := make(chan struct{})
 	go func() {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		close(closed)
 	}()
-	select {
-	case <-asked:
-		fmt.Println("asked to end")
-		return 7
-	case <-closed:
-		return 0
+	for {
+		select {
+		case s := <-told:
+			fmt.Println(s)
+			if s == syscall.SIGTERM {
+				return 7
+			}
+		case <-closed:
+			return 0
+		}
 	}
 }

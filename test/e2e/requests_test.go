@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/exeat-dev/exeat/test/stack"
 )
@@ -29,7 +30,7 @@ func python(t testing.TB, args ...string) *exec.Cmd {
 	if err := havePython(); err != nil {
 		t.Fatalf("Python's requests cannot be used: run 'make tools': %v", err)
 	}
-	cmd := exec.CommandContext(stack.Context(t), "python3", args...)
+	cmd := exec.Command("python3", args...)
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "PYTHONPATH=" + pythonPath(), "PYTHONDONTWRITEBYTECODE=1"}
 	return cmd
 }
@@ -41,20 +42,33 @@ var havePython = sync.OnceValue(func() error {
 })
 
 // requestsAgent is one process with one requests.Session; each stream has a
-// process of its own.
+// session of its own. Many may use it at once.
 type requestsAgent struct {
-	in  *json.Encoder
-	out *bufio.Reader
+	mu   sync.Mutex
+	in   *json.Encoder
+	last int                // order's ID
+	told map[int]func(said) // by order
 }
 
 // order is what agent.py takes.
 type order struct {
-	Do       string `json:"do"`
-	URL      string `json:"url"`
-	Headers  fields `json:"headers,omitempty"`
-	Proxy    string `json:"proxy,omitempty"`
-	CA       string `json:"ca,omitempty"`
-	TrustEnv bool   `json:"trust_env"`
+	ID      int    `json:"id"`
+	Do      string `json:"do"`
+	URL     string `json:"url"`
+	Headers fields `json:"headers,omitempty"`
+	Proxy   string `json:"proxy"`
+	CA      string `json:"ca"`
+}
+
+// said is what it answers: an event, or the end of the order.
+type said struct {
+	ID     int
+	Event  string
+	Status int
+	Body   string
+	// Headers of the answer; Error when there was none, or it broke off.
+	Headers fields
+	Error   string
 }
 
 func startRequests(t testing.TB) *requestsAgent {
@@ -72,46 +86,85 @@ func startRequests(t testing.TB) *requestsAgent {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	a := &requestsAgent{in: json.NewEncoder(in), told: map[int]func(said){}}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		a.listen(out)
+	}()
 	t.Cleanup(func() {
 		in.Close()
+		late := time.AfterFunc(stack.Patience, func() { _ = cmd.Process.Kill() })
+		defer late.Stop()
+		<-done
 		if err := cmd.Wait(); err != nil {
 			t.Errorf("the agent in Python: %v", err)
 		}
 	})
-	return &requestsAgent{in: json.NewEncoder(in), out: bufio.NewReader(out)}
+	return a
 }
 
-func within(k *stack.Task, do, url string, headers fields) order {
-	return order{Do: do, URL: url, Headers: headers, Proxy: k.ProxyURL().String(), CA: k.Sidecar.CABundle}
+// listen hands on what the process says until it ends.
+func (a *requestsAgent) listen(from io.Reader) {
+	lines := bufio.NewScanner(from)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		var s said
+		if json.Unmarshal(lines.Bytes(), &s) != nil {
+			break
+		}
+		if told := a.tell(s); told != nil {
+			told(s)
+		}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, told := range a.told {
+		told(said{Error: "the process has ended"})
+	}
+}
+
+func (a *requestsAgent) tell(s said) func(said) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	told := a.told[s.ID]
+	if s.Event == "" {
+		delete(a.told, s.ID)
+	}
+	return told
+}
+
+// give gives an order; told hears what it leads to.
+func (a *requestsAgent) give(t testing.TB, k *stack.Task, do, url string, headers fields, told func(said)) {
+	t.Helper()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.last++
+	a.told[a.last] = told
+	o := order{ID: a.last, Do: do, URL: url, Headers: headers, Proxy: k.ProxyURL().String(), CA: k.Sidecar.CABundle}
+	if err := a.in.Encode(o); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func (a *requestsAgent) get(t testing.TB, k *stack.Task, url string, headers fields) stack.Reply {
 	t.Helper()
-	if err := a.in.Encode(within(k, "get", url, headers)); err != nil {
-		t.Fatal(err)
+	answer := make(chan said, 1)
+	a.give(t, k, "get", url, headers, func(s said) { answer <- s })
+	select {
+	case s := <-answer:
+		return s.reply()
+	case <-time.After(stack.Patience):
+		return stack.Reply{Err: errors.New("the agent in Python does not answer")}
 	}
-	line, err := a.out.ReadBytes('\n')
-	if err != nil {
-		t.Fatal(err)
-	}
-	return readRequests(line)
 }
 
-func readRequests(line []byte) stack.Reply {
-	var said struct {
-		Status  int
-		Body    string
-		Headers fields
-		Error   string
+func (s said) reply() stack.Reply {
+	if s.Error != "" {
+		return stack.Reply{Err: errors.New(s.Error)}
 	}
-	if err := json.Unmarshal(line, &said); err != nil {
-		return stack.Reply{Err: err}
-	}
-	if said.Error != "" {
-		return stack.Reply{Err: errors.New(said.Error)}
-	}
-	r := stack.Reply{Status: said.Status, Body: []byte(said.Body), Header: http.Header{}}
-	for name, value := range said.Headers {
+	r := stack.Reply{Status: s.Status, Body: []byte(s.Body), Header: http.Header{}}
+	for name, value := range s.Headers {
 		r.Header.Set(name, value)
 	}
 	return r
@@ -119,38 +172,13 @@ func readRequests(line []byte) stack.Reply {
 
 func (a *requestsAgent) follow(t testing.TB, k *stack.Task, url string) *stream {
 	t.Helper()
-	cmd := python(t, "-c", agentPy)
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	if err := json.NewEncoder(in).Encode(within(k, "follow", url, nil)); err != nil {
-		t.Fatal(err)
-	}
-	return readEvents(t, requestsEvents(out), cmd.Process.Kill, func() error { return errors.Join(in.Close(), cmd.Wait()) })
-}
-
-// requestsEvents passes on what agent.py says of events until it says that the
-// stream is over: the process itself lives on.
-func requestsEvents(from io.Reader) io.Reader {
 	r, w := io.Pipe()
-	go func() {
-		lines := bufio.NewScanner(from)
-		for lines.Scan() {
-			var said struct{ Event, Over, Error string }
-			if err := json.Unmarshal(lines.Bytes(), &said); err != nil || said.Over != "" {
-				break
-			}
-			_, _ = io.WriteString(w, said.Event+"\n") // the reader waits for the end
+	a.give(t, k, "follow", url, nil, func(s said) {
+		if s.Event == "" {
+			w.Close()
+			return
 		}
-		_ = w.Close()
-	}()
-	return r
+		_, _ = io.WriteString(w, s.Event+"\n") // nobody listens any more once the test is over
+	})
+	return readEvents(t, r, r.Close, r.Close)
 }

@@ -12,8 +12,9 @@ var table = map[string][]string{
 	"identity": {},
 	"policy":   {"api", "identity"},
 	"catalog":  {"api", "policy", "store"},
-	"store":    {"policy"},
-	"audit":    {"policy"},
+	// A touch holds a sensitivity, which is a type of api.
+	"store": {"api", "policy"},
+	"audit": {"policy"},
 	// A provider's kind is a type of api, which policy's own surface
 	// (Resolved.Provider) hands over.
 	"credential": {"api", "policy", "store"},

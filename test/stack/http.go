@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
@@ -9,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/exeat-dev/exeat/client"
 )
@@ -104,4 +106,20 @@ func WantDenied(t testing.TB, r Reply, reason string) Denial {
 		t.Errorf("the denial's content type is %q", got)
 	}
 	return d
+}
+
+// statusOf is the status that a URL answers with; 0 when it does not.
+func statusOf(url string) int {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return 0
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0
+	}
+	_ = resp.Body.Close()
+	return resp.StatusCode
 }

@@ -42,6 +42,7 @@ type Arrival struct {
 	Header, Trailer             http.Header
 	Body                        []byte
 	Ended                       bool // the answer is over
+	At                          time.Time
 }
 
 // NewMirror starts one that shows a certificate for host, and speaks HTTP/2
@@ -103,7 +104,7 @@ func (m *Mirror) certify(t testing.TB) tls.Certificate {
 
 // ServeHTTP keeps the request as soon as its headers are there.
 func (m *Mirror) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	seen := &Arrival{Method: r.Method, Target: r.RequestURI, Host: r.Host, Proto: r.Proto, Header: r.Header.Clone()}
+	seen := &Arrival{Method: r.Method, Target: r.RequestURI, Host: r.Host, Proto: r.Proto, Header: r.Header.Clone(), At: time.Now()}
 	m.change(func() { m.seen = append(m.seen, seen) })
 	defer m.change(func() { seen.Ended = true })
 	if strings.HasSuffix(r.URL.Path, "/stream") {

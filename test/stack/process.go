@@ -44,6 +44,18 @@ func Command(pid int) string {
 	return strings.TrimSpace(strings.ReplaceAll(string(b), "\x00", " "))
 }
 
+// State is a process's: R, S, T when a signal has stopped it, Z when it has ended
+// and nobody has asked how (proc(5), stat); empty when it is gone.
+func State(pid int) string {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return ""
+	}
+	_, after, _ := strings.Cut(string(b), ") ") // the name may hold anything else
+	state, _, _ := strings.Cut(after, " ")
+	return state
+}
+
 // AwaitGone returns once none of the processes runs any more.
 func AwaitGone(t testing.TB, pids []int) {
 	t.Helper()

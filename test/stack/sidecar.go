@@ -27,6 +27,13 @@ type Sidecar struct {
 // Sidecar starts one for an agent.
 func (s *Stack) Sidecar(t testing.TB, agent string) *Sidecar {
 	t.Helper()
+	return startSidecar(t, &Log{}, func(int) {}, filepath.Join(s.Bin, "exeat-sidecar"), "--agent", agent, "--local-socket", s.Endpoints.LocalSocket)
+}
+
+// startSidecar starts one in a folder of its own. started is told its process
+// before it can be ready.
+func startSidecar(t testing.TB, log *Log, started func(pid int), command string, args ...string) *Sidecar {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "exeat-test-") // short: Unix sockets lie in it
 	if err != nil {
 		t.Fatal(err)
@@ -36,15 +43,14 @@ func (s *Stack) Sidecar(t testing.TB, agent string) *Sidecar {
 		t.Fatal(err)
 	}
 	defer ready.Close()
-	log := &Log{}
-	cmd := exec.Command(filepath.Join(s.Bin, "exeat-sidecar"), "--agent", agent, "--local-socket", s.Endpoints.LocalSocket,
-		"--run-dir", dir, "--ready-fd", "3", "--die-with-parent")
+	cmd := exec.Command(command, append(args, "--run-dir", dir, "--ready-fd", "3", "--die-with-parent")...)
 	cmd.ExtraFiles, cmd.Stderr = []*os.File{report}, log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	report.Close()
 	t.Cleanup(func() { end(t, cmd, dir, log) })
+	started(cmd.Process.Pid)
 	line, err := bufio.NewReader(ready).ReadBytes('\n')
 	if err != nil {
 		t.Fatalf("the sidecar is not ready: %v\n%s", err, log)
@@ -60,6 +66,9 @@ func (s *Stack) Sidecar(t testing.TB, agent string) *Sidecar {
 	return sc
 }
 
+// raceExit is how a program ends in which the race detector found a race.
+const raceExit = 66
+
 func end(t testing.TB, cmd *exec.Cmd, dir string, log *Log) {
 	_ = cmd.Process.Signal(syscall.SIGTERM) // it may have ended with what it served
 	late := time.AfterFunc(20*time.Second, func() {
@@ -68,6 +77,9 @@ func end(t testing.TB, cmd *exec.Cmd, dir string, log *Log) {
 	})
 	defer late.Stop()
 	_ = cmd.Wait()
+	if cmd.ProcessState.ExitCode() == raceExit {
+		t.Error("the race detector found a race in the sidecar")
+	}
 	if t.Failed() {
 		t.Logf("the sidecar said:\n%s", log)
 	}

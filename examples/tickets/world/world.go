@@ -171,8 +171,17 @@ func (w *World) Operator() (*client.Client, error) { return client.NewLocal(w.En
 // KillExeatd ends exeatd as a crash would, and returns once it is gone.
 func (w *World) KillExeatd() error { return w.signal(syscall.SIGKILL) }
 
-// StopExeatd has exeatd drain, and returns once it is gone.
-func (w *World) StopExeatd() error { return w.signal(syscall.SIGTERM) }
+// StopExeatd has exeatd drain, and returns once it is gone: an error if that did
+// not go well.
+func (w *World) StopExeatd() error {
+	if err := w.signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	if !w.exeatd.ProcessState.Success() {
+		return fmt.Errorf("exeatd was asked to end: %s", w.exeatd.ProcessState)
+	}
+	return nil
+}
 
 // PID is exeatd's.
 func (w *World) PID() int { return w.exeatd.Process.Pid }
