@@ -599,7 +599,11 @@ func TestManyVoteAtOnce(t *testing.T) {
 				codes <- vote.Code
 				return
 			}
-			codes <- map[bool]string{true: "", false: "failed"}[err == nil]
+			if err != nil {
+				codes <- "failed: " + err.Error()
+				return
+			}
+			codes <- ""
 		}()
 	}
 	taken := 0

@@ -71,21 +71,26 @@ type Notifier struct {
 	client *http.Client
 }
 
-// NewNotifier makes a Notifier over the service's requests; Run makes it work.
-func NewNotifier(s *Service, cfg NotifierConfig) (*Notifier, error) {
-	if cfg.Format == "" {
-		cfg.Format = NotifyJSON
-	}
-	u, err := url.Parse(cfg.URL)
+// Check says what is wrong with c, without its secret.
+func (c NotifierConfig) Check() error {
+	u, err := url.Parse(c.URL)
 	switch {
 	case err != nil || u.Host == "":
-		return nil, errors.New("the URL to notify is none; want https://host/path")
+		return errors.New("the URL to notify is none; want https://host/path")
 	case u.Scheme != "https" && (u.Scheme != "http" || !isLoopback(u.Hostname())):
-		return nil, errors.New("the URL to notify is not https; want https, or http on loopback")
-	case len(cfg.Secret) < MinNotifySecret:
-		return nil, fmt.Errorf("the secret that signs notifications has %d bytes; want at least %d random ones", len(cfg.Secret), MinNotifySecret)
-	case cfg.Format != NotifyJSON && cfg.Format != NotifySlack:
-		return nil, errors.New("the format of notifications is json or slack")
+		return errors.New("the URL to notify is not https; want https, or http on loopback")
+	case len(c.Secret) < MinNotifySecret:
+		return fmt.Errorf("the secret that signs notifications has %d bytes; want at least %d random ones", len(c.Secret), MinNotifySecret)
+	case c.Format != "" && c.Format != NotifyJSON && c.Format != NotifySlack:
+		return errors.New("the format of notifications is json or slack")
+	}
+	return nil
+}
+
+// NewNotifier makes a Notifier over the service's requests; Run makes it work.
+func NewNotifier(s *Service, cfg NotifierConfig) (*Notifier, error) {
+	if err := cfg.Check(); err != nil {
+		return nil, err
 	}
 	return &Notifier{Service: s, cfg: cfg, told: s.store.Bucket("notified"), client: &http.Client{
 		Transport: cfg.Transport, Timeout: notifyTimeout,
@@ -110,10 +115,17 @@ const (
 	eventDecided   = "decided"
 )
 
+// What is kept of an event: that it is being told, before, and that it was. In
+// between somebody may have heard of it, whatever came back.
+const (
+	beingTold byte = iota
+	wasTold
+)
+
 // telling is what one leader knows. One goroutine owns it.
 type telling struct {
 	*Notifier
-	told  map[string]bool // events by their ID
+	told  map[string]bool // events by their ID; false: tried, and perhaps taken
 	retry map[string]retry
 }
 
@@ -130,7 +142,7 @@ func (n *Notifier) lead(ctx context.Context) {
 		n.log.Warn("what was notified cannot be read; it may be told again", slog.Any("error", err))
 	}
 	for _, e := range entries {
-		t.told[e.Key] = true
+		t.told[e.Key] = len(e.Value) == 1 && e.Value[0] == wasTold
 	}
 	n.follow(ctx, func(next <-chan store.Batch) {
 		for {
@@ -181,15 +193,18 @@ func (t *telling) one(ctx context.Context, id policy.ApprovalID) {
 	switch {
 	case a.Pending():
 		event = eventRequested
-	case !t.told[eventID(id, eventRequested)]:
+	case !t.heardOf(id):
 		t.told[eventID(id, eventDecided)], t.told[eventID(id, eventRequested)] = true, true
 		return
+	default:
+		t.told[eventID(id, eventRequested)] = true // it is too late to
 	}
 	key := eventID(id, event)
 	r := t.retry[key]
 	if t.told[key] || t.store.Now().Before(r.at) {
 		return
 	}
+	t.keep(ctx, key, beingTold)
 	if err := t.send(ctx, key, event, a); err != nil {
 		r.wait = min(max(2*r.wait, notifyFirst), notifyLongest)
 		r.at = t.store.Now().Add(r.wait)
@@ -198,11 +213,26 @@ func (t *telling) one(ctx context.Context, id policy.ApprovalID) {
 		return
 	}
 	delete(t.retry, key)
-	t.told[key] = true
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settle) // it was told, whoever leads next
+	t.keep(ctx, key, wasTold)
+}
+
+// heardOf reports whether anybody may have heard of a request.
+func (t *telling) heardOf(id policy.ApprovalID) bool {
+	_, tried := t.told[eventID(id, eventRequested)]
+	return tried
+}
+
+// keep notes how far an event is, here and in the store, for whoever leads next.
+func (t *telling) keep(ctx context.Context, key string, how byte) {
+	t.told[key] = how == wasTold
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settle)
 	defer cancel()
-	if _, err := t.Notifier.told.Swap(ctx, key, 0, []byte{1}); err != nil && !errors.Is(err, store.ErrConflict) {
-		t.log.Warn("that something was notified could not be kept; it may be told again", slog.String("event", key), slog.Any("error", err))
+	e, err := t.Notifier.told.Get(ctx, key)
+	if err == nil || errors.Is(err, store.ErrNotFound) {
+		_, err = t.Notifier.told.Swap(ctx, key, e.Revision, []byte{how})
+	}
+	if err != nil && !errors.Is(err, store.ErrConflict) {
+		t.log.Warn("how far a notification is could not be kept; it may be told again", slog.String("event", key), slog.Any("error", err))
 	}
 }
 

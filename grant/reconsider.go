@@ -89,8 +89,8 @@ func (s *Service) reconsider(ctx context.Context, id policy.ApprovalID) error {
 	restarted := false
 	asked, rev, err := s.store.ChangeApproval(ctx, id, func(asked store.Asked) (store.Asked, error) {
 		restarted = false
-		if s.undecided(asked) != nil {
-			return asked, nil //nolint:nilerr // decided already: there is nothing to reconsider
+		if s.stateOf(asked) != policy.Pending.String() {
+			return asked, nil
 		}
 		next, anew, err := s.reconsidered(ctx, asked)
 		restarted = anew

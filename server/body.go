@@ -51,6 +51,9 @@ func checkQuery(req *http.Request) *Problem {
 		if len(v) > 1 {
 			return problem(codeMalformedQuery, "A query parameter occurs twice; send it once.").at("query." + shorten(name))
 		}
+		if v[0] == "" { // some would read it as absent, some as a value
+			return problem(codeMalformedQuery, "A query parameter is empty; give it a value or leave it out.").at("query." + shorten(name))
+		}
 	}
 	return nil
 }

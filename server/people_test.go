@@ -125,6 +125,7 @@ func TestARefusedVoteSaysWhatToDo(t *testing.T) {
 		"two tokens":             {approve, right, append(w.bearer("ann", "leads"), lead...), 400, "malformed_header"},
 		"another request's":      {"/v1/approvals/a_01ARZ3NDEKTSV4RRFFQ69G5FAV/approve", right, lead, 404, "not_found"},
 		"an ID that is none":     {"/v1/approvals/x/approve", right, lead, 404, "not_found"},
+		"an ID that is a path":   {"/v1/approvals/%2e%2e/approve", right, lead, 404, "no_such_route"},
 		"a refusal without why":  {"/v1/approvals/" + g.Approval + "/refuse", `{}`, lead, 422, "invalid_request"},
 	} {
 		got := w.do(w.Nobody(), "POST", w.URL+r.path, r.body, r.who...)

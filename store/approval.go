@@ -172,33 +172,46 @@ func (s *Store) become(ctx context.Context, op string, k keptAsked, next Asked, 
 	return append(cmps, clientv3.Compare(clientv3.ModRevision(keyCatalog), "=", cat.rev)), nil
 }
 
-// readAsked reads a request, its task and its grants. The grants' names are in
-// the request and never change, so that two reads do.
+// readAsked reads a request, its task and its grants as of one moment. The
+// grants' names are in the request and never change.
 func (s *Store) readAsked(ctx context.Context, op string, id policy.ApprovalID) (k keptAsked, err error) {
 	task, err := s.taskOfApproval(ctx, op, id)
 	if err != nil {
 		return k, err
 	}
-	kvs, err := s.read(ctx, op, keyApproval(task, id))
+	first, err := s.read(ctx, op, keyApproval(task, id))
 	if err != nil {
 		return k, err
 	}
-	if kvs[0] == nil {
+	if first[0] == nil {
 		return k, fmt.Errorf("%s: %w", op, ErrNotFound)
 	}
+	a, err := decodeApproval(task, id, first[0].Value)
+	if err != nil {
+		return k, fmt.Errorf("%s: %w", op, err)
+	}
+	keys := []string{keyApproval(task, id), keyTask(task)}
+	for _, i := range a.Items {
+		keys = append(keys, keyGrant(task, i.Grant))
+	}
+	kvs, err := s.read(ctx, op, keys...)
+	if err != nil {
+		return k, err
+	}
+	if kvs[0] == nil { // dropped with its task just now
+		return k, fmt.Errorf("%s: %w", op, ErrNotFound)
+	}
+	return s.keptOf(op, task, id, kvs)
+}
+
+// keptOf decodes a request, its task and its grants.
+func (*Store) keptOf(op string, task policy.TaskID, id policy.ApprovalID, kvs []*mvccpb.KeyValue) (k keptAsked, err error) {
 	k.kv = kvs[0]
 	if k.Approval, err = decodeApproval(task, id, k.kv.Value); err != nil {
 		return k, fmt.Errorf("%s: %w", op, err)
 	}
-	keys := []string{keyTask(task)}
-	for _, i := range k.Approval.Items {
-		keys = append(keys, keyGrant(task, i.Grant))
-	}
-	if kvs, err = s.read(ctx, op, keys...); err != nil {
-		return k, err
-	}
-	for i, kv := range kvs[1:] {
-		g, err := heldOf(task, k.Approval.Items[i].Grant, kv, kvs[0])
+	for i, kv := range kvs[2:] {
+		g, err := heldOf(task, k.Approval.Items[i].Grant, kv, kvs[1])
 		if err != nil {
 			return k, fmt.Errorf("%s: %w", op, err)
 		}

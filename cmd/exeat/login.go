@@ -71,25 +71,25 @@ func logoutCommand() *cobra.Command {
 }
 
 // login gets a token and keeps it.
-func login(ctx context.Context, o loginOptions, out io.Writer) (signedIn, error) {
+func login(ctx context.Context, o loginOptions, out io.Writer) (account, error) {
 	issuer, err := o.chooseIssuer(ctx)
 	if err != nil {
-		return signedIn{}, err
+		return account{}, err
 	}
 	raw, err := deviceFlow(ctx, issuer, o, out)
 	if err != nil {
-		return signedIn{}, fmt.Errorf("sign in with %s: %w", issuer.Issuer, err)
+		return account{}, fmt.Errorf("sign in with %s: %w", issuer.Issuer, err)
 	}
 	// The API verifies it each time; here it is so that nobody is told they are
 	// someone who they are not.
 	t, err := oidc.NewVerifier(nil, nil).Verify(ctx, []oidc.Issuer{{URL: issuer.Issuer, ClientID: issuer.ClientID}}, raw)
 	if err != nil {
-		return signedIn{}, fmt.Errorf("%s gave a token that is none: %w", issuer.Issuer, err)
+		return account{}, fmt.Errorf("%s gave a token that is none: %w", issuer.Issuer, err)
 	}
 	if o.maxAge > 0 && (t.AuthTime.IsZero() || time.Since(t.AuthTime) > o.maxAge+oidc.Skew) {
-		return signedIn{}, fmt.Errorf("%s did not ask you anew: it must support max_age, and say auth_time in its tokens", issuer.Issuer)
+		return account{}, fmt.Errorf("%s did not ask you anew: it must support max_age, and say auth_time in its tokens", issuer.Issuer)
 	}
-	s := signedIn{
+	s := account{
 		Issuer: issuer.Issuer, ClientID: issuer.ClientID, Name: t.Name, Expires: t.Expires, Token: raw,
 	}
 	return s, keepSession(o.data, s)

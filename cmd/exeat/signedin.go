@@ -15,8 +15,8 @@ import (
 	"github.com/exeat-dev/exeat/client"
 )
 
-// signedIn is what exeat login keeps, for this user alone.
-type signedIn struct {
+// account is what exeat login keeps, for this user alone.
+type account struct {
 	Issuer   string    `json:"issuer"`
 	ClientID string    `json:"client_id"`
 	Name     string    `json:"name"`
@@ -27,7 +27,7 @@ type signedIn struct {
 const sessionFile = "login.json"
 
 // keepSession writes whole or not at all, and never wider than 0600.
-func keepSession(dir string, s signedIn) error {
+func keepSession(dir string, s account) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
@@ -51,7 +51,7 @@ func keepSession(dir string, s signedIn) error {
 
 // readSession gives what was kept; false when nobody is signed in. A file that
 // others can read is refused: whoever has a token is that person.
-func readSession(dir string) (s signedIn, there bool, err error) {
+func readSession(dir string) (s account, there bool, err error) {
 	name := filepath.Join(dir, sessionFile)
 	info, err := os.Stat(name)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -106,7 +106,7 @@ func TestWhoIsSignedInIsKeptPrivately(t *testing.T) {
 	if _, there, err := readSession(dir); there || err != nil {
 		t.Errorf("before: %v, %v", there, err)
 	}
-	if err := keepSession(dir, signedIn{Issuer: "https://login", Token: "a.b.c", Name: "ann"}); err != nil {
+	if err := keepSession(dir, account{Issuer: "https://login", Token: "a.b.c", Name: "ann"}); err != nil {
 		t.Fatal(err)
 	}
 	name := filepath.Join(dir, sessionFile)

@@ -47,6 +47,11 @@ type fileConfig struct {
 	Audit struct {
 		Sync string `json:"sync"`
 	} `json:"audit"`
+	Notify struct {
+		URL        string `json:"url"`
+		SecretFile string `json:"secretFile"`
+		Format     string `json:"format"`
+	} `json:"notify"`
 	Drain         *metav1.Duration `json:"drain"`
 	ConnectionAge *metav1.Duration `json:"connectionAge"`
 }

@@ -46,6 +46,7 @@ func (c *config) check() settings {
 	s.store = c.store()
 	s.listen = c.listen()
 	c.roleAPI(&s)
+	c.notify(&s)
 	c.roleKeys(&s)
 	return s
 }

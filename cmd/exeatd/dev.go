@@ -72,7 +72,8 @@ func runDev(ctx context.Context, o devOptions, stderr io.Writer) error {
 		listen:   addresses{api: o.api, grpc: o.grpc, metrics: o.metrics},
 		authzKey: filepath.Join(keys, "authz.key"), xdsKey: filepath.Join(keys, "xds.key"),
 		catalog: o.catalog, secrets: o.secrets, policies: bundleSource{o.policyBundle, o.policyKeys, o.policyCA}, auditSync: o.auditSync == "disk",
-		drain: drainTime, connectionAge: o.svidTTL / 4, verbose: o.verbose, dev: &o,
+		notify: o.notify,
+		drain:  drainTime, connectionAge: o.svidTTL / 4, verbose: o.verbose, dev: &o,
 	}, newLogger(stderr, o.verbose))
 }
 

@@ -22,21 +22,40 @@ func (o *notifyOptions) flags(f *pflag.FlagSet) {
 
 // notifier is nil when nobody is to be told.
 func (o notifyOptions) notifier(s *grant.Service, api string) (*grant.Notifier, error) {
+	cfg, err := o.config()
+	if err != nil || cfg == nil {
+		return nil, err
+	}
+	cfg.Link = api
+	return grant.NewNotifier(s, *cfg)
+}
+
+// config checks the options; nil when there are none.
+func (o notifyOptions) config() (*grant.NotifierConfig, error) {
 	if o.url == "" && o.secretFile == "" {
 		return nil, nil
 	}
 	if o.url == "" || o.secretFile == "" {
-		return nil, errors.New("--notify-url and --notify-secret-file belong together; give both or none")
+		return nil, errors.New("notifications need a URL and the file of a secret; give both or none")
 	}
 	secret, err := readSecret(o.secretFile)
 	if err != nil {
-		return nil, fmt.Errorf("--notify-secret-file: %w", err)
+		return nil, fmt.Errorf("the secret that signs notifications: %w", err)
 	}
-	n, err := grant.NewNotifier(s, grant.NotifierConfig{URL: o.url, Secret: secret, Format: o.format, Link: api})
-	if err != nil {
-		return nil, fmt.Errorf("--notify-url: %w", err)
+	cfg := &grant.NotifierConfig{URL: o.url, Secret: secret, Format: o.format}
+	return cfg, cfg.Check()
+}
+
+// notify checks whom to tell, which is the API's to do.
+func (c *config) notify(s *settings) {
+	f := c.file.Notify
+	if !c.roles.has(roleAPI) {
+		return
 	}
-	return n, nil
+	s.notify = notifyOptions{url: f.URL, secretFile: f.SecretFile, format: f.Format}
+	if _, err := s.notify.config(); err != nil {
+		c.fail("notify", "%v", err)
+	}
 }
 
 // readSecret refuses a file that others can read.

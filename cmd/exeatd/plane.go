@@ -50,8 +50,8 @@ type plane struct {
 	grants   *grant.Service
 
 	// Role api.
-	notifier  *grant.Notifier // nil: nobody is notified
 	api       *server.Server
+	notifier  *grant.Notifier // nil: nobody is notified
 	publisher *catalog.Publisher
 
 	// Role xds.
@@ -234,11 +234,11 @@ func (p *plane) openAPI(ctx context.Context) (err error) {
 	if p.authority != nil { // elsewhere sidecars have identities of their own
 		cfg.Enroller = enroller{p}
 	}
-	if p.settings.dev != nil {
+	if p.settings.dev != nil { // elsewhere nobody sits at the process's terminal
 		cfg.Terminal = terminal()
-		if p.notifier, err = p.settings.dev.notify.notifier(p.grants, p.endpoints.API); err != nil {
-			return err
-		}
+	}
+	if p.notifier, err = p.settings.notify.notifier(p.grants, p.endpoints.API); err != nil {
+		return err
 	}
 	cfg.Grants = p.grants
 	p.api, err = server.New(cfg)

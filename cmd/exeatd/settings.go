@@ -26,6 +26,8 @@ type settings struct {
 	catalog, secrets string // folders
 	policies         bundleSource
 
+	notify notifyOptions // whom to tell of requests for approval
+
 	auditSync bool          // decisions are on disk before a call leaves
 	drain     time.Duration // how long what is under way may take to end
 	// connectionAge is when gRPC connections are renewed: well within an SVID's
