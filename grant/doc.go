@@ -12,5 +12,5 @@
 // and enforced when no replica allows a call any more, no older check still
 // runs, and the sidecar has closed the streams.
 //
-// Not supported here: approvals, uses, renewal and delegation.
+// Not supported here: delegation.
 package grant
