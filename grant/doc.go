@@ -11,4 +11,6 @@
 // it, and its sidecar is configured. An ending is accepted when it is durable,
 // and enforced when no replica allows a call any more, no older check still
 // runs, and the sidecar has closed the streams.
+//
+// Not supported here: delegation.
 package grant

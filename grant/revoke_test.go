@@ -252,7 +252,7 @@ func TestANameThatNothingBearsIsNotRevoked(t *testing.T) {
 	_, c := w.task(triage1, 0)
 	rev := w.store.Index().Revision()
 	for name, scope := range map[string]policy.Scope{
-		"an agent": {Kind: policy.ScopeAgent, Name: "triagee"}, "an owner": {Kind: policy.ScopeOwner, Name: "nobody"},
+		"an agent": {Kind: policy.ScopeAgent, Name: "triagee"}, "an owner": {Kind: policy.ScopeOwner, Name: "supports"},
 		"a capability": {Kind: policy.ScopeCapability, Name: "read"}, "no name": {Kind: policy.ScopeAgent},
 	} {
 		if _, err := w.RevokeScope(w.ctx, operator, scope, 0); !errors.Is(err, grant.ErrNotFound) {
