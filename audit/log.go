@@ -126,12 +126,16 @@ func Open(cfg Config) (*Log, error) {
 	return l, nil
 }
 
+// closeWait is how long Close waits at least: nobody's call hangs on it, and a
+// disk that is only slow shall have what is waiting.
+const closeWait = 5 * time.Second
+
 // Close writes what is waiting and the head. It gives up on a hung disk.
 func (l *Log) Close() error {
 	l.closeOne.Do(func() { close(l.closing) })
 	select {
 	case <-l.ended:
-	case <-time.After(2 * l.cfg.Wait):
+	case <-time.After(max(closeWait, 2*l.cfg.Wait)):
 		return fmt.Errorf("closing: %w", ErrUnavailable)
 	}
 	return l.folder.close()
