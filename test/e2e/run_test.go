@@ -56,6 +56,9 @@ func start(t testing.TB, st *stack.Stack, vars []string, args ...string) *runnin
 		"PYTHONPATH=" + pythonPath(), "PYTHONDONTWRITEBYTECODE=1",
 	}, vars...)
 	r.Stdout, r.Stderr = r.out, r.err
+	// A process group of its own, as a shell gives a job: in one whose parents are
+	// all gone or in it, no SIGTSTP stops anybody (POSIX, section 2.4.3).
+	r.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if r.in, err = r.StdinPipe(); err != nil {
 		t.Fatal(err)
 	}

@@ -53,7 +53,8 @@ func (p *Person) Exeat(typed string, args ...string) (stdout, stderr string, ok 
 		p.T.Fatal(err)
 	}
 	said := p.follow(errs)
-	return out.String(), said, cmd.Wait() == nil
+	ok = cmd.Wait() == nil // all of the output is there only then
+	return out.String(), said, ok
 }
 
 // follow reads what the command says, and signs in each time it asks.
