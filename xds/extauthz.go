@@ -53,8 +53,10 @@ func authzService() *corev3.GrpcService {
 	s.RetryPolicy = &corev3.RetryPolicy{
 		RetryOn:    "connect-failure,refused-stream,reset",
 		NumRetries: wrapperspb.UInt32(2),
+		// Envoy takes the longest interval for the timeout of each try, too: a
+		// shorter one would have it ask again while a slow answer is on its way.
 		RetryBackOff: &corev3.BackoffStrategy{
-			BaseInterval: durationpb.New(10 * time.Millisecond), MaxInterval: durationpb.New(50 * time.Millisecond),
+			BaseInterval: durationpb.New(10 * time.Millisecond), MaxInterval: durationpb.New(checkTimeout),
 		},
 		RetryHostPredicate: []*corev3.RetryPolicy_RetryHostPredicate{{
 			Name:       "envoy.retry_host_predicates.previous_hosts",
