@@ -77,10 +77,11 @@ func New(cfg Config) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Service{
+	s := &Service{
 		store: cfg.Store, index: cfg.Store.Index(), audit: cfg.Audit, past: cfg.Store.Bucket(bucketHistory), failures: cfg.Failures,
 		retention: cfg.Retention, log: cfg.Log, metrics: m,
-	}, nil
+	}
+	return s, cfg.Registry.Register(newWaiting(s))
 }
 
 // newID gives an identifier: a prefix and a ULID.

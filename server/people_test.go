@@ -7,11 +7,13 @@ import (
 	"encoding/base64"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+	dto "github.com/prometheus/client_model/go"
 
 	"github.com/exeat-dev/exeat/identity/oidc/oidctest"
 	"github.com/exeat-dev/exeat/server"
@@ -59,6 +61,11 @@ func TestPeopleApproveOverTheNetwork(t *testing.T) {
 	w.do(w.Nobody(), "GET", w.URL+"/v1/approvals", "", ann...).into(t, 200, &list)
 	if len(list.Approvals) != 1 || list.Approvals[0].ID != a.ID {
 		t.Errorf("got %+v", list)
+	}
+	if families, err := w.Registry.Gather(); err != nil || !slices.ContainsFunc(families, func(f *dto.MetricFamily) bool {
+		return f.GetName() == "exeat_approvals_pending" && f.GetMetric()[0].GetGauge().GetValue() == 1
+	}) {
+		t.Errorf("the metrics tell of no request: %v", err)
 	}
 	vote := `{"digest":"` + a.Digest + `","comment":"fine","ttl":"2m"}`
 	approve := w.URL + "/v1/approvals/" + a.ID + "/approve"

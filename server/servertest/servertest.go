@@ -105,7 +105,7 @@ func Start(t testing.TB) *API {
 		a.Must(a.Audit.Close())
 		a.Must(a.Store.Close())
 	})
-	grants, err := grant.New(grant.Config{Store: a.Store, Audit: a.Audit})
+	grants, err := grant.New(grant.Config{Store: a.Store, Audit: a.Audit, Registry: a.Registry})
 	a.Must(err)
 	api, err := server.New(server.Config{
 		Grants: grants, Store: a.Store, Issuer: issuer{}, Enroller: enroller{a}, TrustDomain: Domain, Registry: a.Registry, Terminal: a.Terminal,
