@@ -3,6 +3,7 @@ package embedded
 import (
 	"context"
 	"log/slog"
+	"strings"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -27,6 +28,10 @@ var expected = map[string]bool{
 	"failed to update storage version": true, // the same
 }
 
+// early is how raft's words end when a member's first election comes before it
+// has applied its own membership: the next one, a moment later, does it.
+const early = "since there are still pending configuration changes to apply"
+
 // core is a zapcore.Core that hands entries to slog.
 type core struct {
 	log    *slog.Logger
@@ -40,7 +45,7 @@ func (c core) With(fields []zapcore.Field) zapcore.Core {
 }
 
 func (c core) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.CheckedEntry {
-	if c.Enabled(e.Level) && !expected[e.Message] {
+	if c.Enabled(e.Level) && !expected[e.Message] && !strings.HasSuffix(e.Message, early) {
 		return ce.AddCore(e, c)
 	}
 	return ce

@@ -213,12 +213,12 @@ func TestOutrunningTheRate(t *testing.T) {
 	s := newScene(t)
 	s.grant(t, "slow-item")
 	clients := s.clients(t, 4)
-	if said := storm(t, clients, 3, itemAt(s.mirror), unchanged); said["200"] != 3 || said["rate_limited"] != 9 {
+	if said := storm(t, clients, 3, itemAt(s.mirror), unchanged); said["200"] > 3 || said["200"]+said[late] < 3 || said["200"]+said["rate_limited"]+said[late] != 12 {
 		t.Errorf("answered %v", said)
 	}
 	r := stack.Get(t, clients[0], itemAt(s.mirror))
 	refused{http.StatusTooManyRequests, "rate_limited"}.check(t, r)
-	if after := r.Header.Get("Retry-After"); len(after) < 3 || len(s.mirror.Seen()) != 3 {
+	if after := r.Header.Get("Retry-After"); len(after) < 3 || len(s.mirror.Seen()) > 3 {
 		t.Errorf("retry after %q; %d arrived", after, len(s.mirror.Seen()))
 	}
 }
