@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"cmp"
 	"maps"
 	"slices"
 )
@@ -11,30 +10,18 @@ import (
 // gives. False when there is none, or when a grant of the same in this task was
 // taken back: what was taken back does not return by itself.
 func (c *Catalog) OnCall(agent *Agent, view *TaskView, call *Call) (Next, bool) {
-	if agent == nil || view == nil || call == nil || !call.ok || call.GrantID != "" || len(agent.OnCallDestinations()) == 0 {
+	if view == nil || call == nil || call.GrantID != "" || len(agent.OnCallDestinations()) == 0 {
 		return Next{}, false
 	}
-	dest, ok := c.DestinationByHost(call.Host, call.Port)
-	if !ok || !dest.serves(call) {
-		return Next{}, false
-	}
-	var found []suggestion
-	for _, e := range agent.eligible {
-		if !e.Capability.OnCall || e.Capability.Destination.Name != dest.Name {
-			continue
-		}
-		s, ok := e.suggest(call)
-		if ok && len(s.values) == len(e.Capability.params) && !view.barred(s, call) {
-			found = append(found, s)
-		}
-	}
-	if len(found) == 0 {
-		return Next{}, false
-	}
-	best := slices.MinFunc(found, func(a, b suggestion) int {
-		return cmp.Or(cmp.Compare(a.width, b.width), cmp.Compare(a.capability, b.capability))
+	found := c.suggestions(agent, call, func(p *Capability) bool { return p.OnCall })
+	i := slices.IndexFunc(found, func(s suggestion) bool {
+		p, ok := c.Capability(s.capability)
+		return ok && len(s.values) == len(p.params) && !view.barred(s, call)
 	})
-	return Next{Action: ActionRequestGrant, Capability: best.capability, Params: best.values}, true
+	if i < 0 {
+		return Next{}, false
+	}
+	return found[i].next(), true
 }
 
 // barred reports whether the task held what s is and does not hold it any more

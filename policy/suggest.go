@@ -30,6 +30,17 @@ const ActionRequestGrant = "request_grant"
 // that cannot be are left out. Each suggestion was verified: it resolves for
 // this agent and covers this call.
 func (c *Catalog) Suggest(agent *Agent, call *Call) []Next {
+	found := c.suggestions(agent, call, func(*Capability) bool { return true })
+	var next []Next
+	for _, s := range found[:min(len(found), maxNext)] {
+		next = append(next, s.next())
+	}
+	return next
+}
+
+// suggestions finds what would cover the call among those capabilities of the
+// agent for which among holds, the narrowest first.
+func (c *Catalog) suggestions(agent *Agent, call *Call, among func(*Capability) bool) []suggestion {
 	if agent == nil || call == nil || !call.ok {
 		return nil
 	}
@@ -39,7 +50,7 @@ func (c *Catalog) Suggest(agent *Agent, call *Call) []Next {
 	}
 	var found []suggestion // of this agent's own only: what others may do is not told
 	for _, e := range agent.eligible {
-		if e.Capability.Destination.Name != dest.Name {
+		if e.Capability.Destination.Name != dest.Name || !among(e.Capability) {
 			continue
 		}
 		if s, ok := e.suggest(call); ok {
@@ -49,11 +60,7 @@ func (c *Catalog) Suggest(agent *Agent, call *Call) []Next {
 	slices.SortFunc(found, func(a, b suggestion) int {
 		return cmp.Or(cmp.Compare(a.width, b.width), cmp.Compare(a.capability, b.capability))
 	})
-	var next []Next
-	for _, s := range found[:min(len(found), maxNext)] {
-		next = append(next, Next{Action: ActionRequestGrant, Capability: s.capability, Params: s.values})
-	}
-	return next
+	return found
 }
 
 // SuggestWithin is Suggest for a task: what its envelope leaves out is not
@@ -70,6 +77,10 @@ type suggestion struct {
 	capability string
 	values     map[string]string
 	width      uint32
+}
+
+func (s suggestion) next() Next {
+	return Next{Action: ActionRequestGrant, Capability: s.capability, Params: s.values}
 }
 
 // suggest finds the capability's narrowest rule that would cover the call.
