@@ -40,22 +40,17 @@ func (s *Service) requestOnCall(ctx context.Context, task policy.TaskID, n polic
 		return ErrNotFound
 	}
 	// Another call may have got it since this one was judged.
-	for _, h := range v.Held {
-		if s.usable(h) && h.Grant.Capability == n.Capability && maps.Equal(h.Grant.Params, n.Params) {
-			return s.readyOnCall(ctx, task, h.Grant.ID)
-		}
+	i := slices.IndexFunc(v.Held, func(h *policy.Held) bool {
+		return s.usable(h) && h.Grant.Capability == n.Capability && maps.Equal(h.Grant.Params, n.Params)
+	})
+	var st Status
+	var err error
+	if i >= 0 {
+		st, err = s.await(ctx, task, v.Held[i].Grant.ID, onCallWait(ctx))
+	} else {
+		c := Caller{Agent: agent, Instance: v.Task.Instance, TaskFromRoom: task, Name: byCall}
+		st, err = s.Request(ctx, c, Request{Task: task, Capability: n.Capability, Params: n.Params}, onCallWait(ctx))
 	}
-	c := Caller{Agent: agent, Instance: v.Task.Instance, TaskFromRoom: task, Name: byCall}
-	st, err := s.Request(ctx, c, Request{Task: task, Capability: n.Capability, Params: n.Params}, onCallWait(ctx))
-	if err == nil && !st.Ready {
-		err = errNotReady
-	}
-	return err
-}
-
-// readyOnCall waits for a grant that another call asked for.
-func (s *Service) readyOnCall(ctx context.Context, task policy.TaskID, id policy.GrantID) error {
-	st, err := s.await(ctx, task, id, onCallWait(ctx))
 	if err == nil && !st.Ready {
 		err = errNotReady
 	}
