@@ -121,19 +121,18 @@ func (s *Server) once(ctx context.Context, c *check, req *authv3.CheckRequest) (
 	c.now = s.now()
 	c.revision, c.catalog = s.index.Revision(), s.index.Catalog()
 	c.decision = s.judge(ctx, c, req)
-	if before := s.before(c); before != nil && fresh {
+	if !fresh { // what a stale view says is for the record only
+		resp, err := s.deny(ctx, c, policy.StateStale)
+		return resp, nil, err
+	}
+	if before := s.before(c); before != nil {
 		return nil, before, nil
 	}
-	var resp *authv3.CheckResponse
-	var err error
-	switch {
-	case !fresh: // what a stale view says is for the record only
-		resp, err = s.deny(ctx, c, policy.StateStale)
-	case !c.decision.Allowed():
-		resp, err = s.deny(ctx, c, c.decision.Reason)
-	default:
-		resp, err = s.allow(ctx, c, req)
+	if !c.decision.Allowed() {
+		resp, err := s.deny(ctx, c, c.decision.Reason)
+		return resp, nil, err
 	}
+	resp, err := s.allow(ctx, c, req)
 	return resp, nil, err
 }
 
