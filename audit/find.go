@@ -122,80 +122,50 @@ func (f *finder) scan(ctx context.Context, path string) error {
 	}
 }
 
-// whole is what is read back of a decision or an outcome beyond parsed.
-type whole struct {
-	parsed
-	Unmapped struct {
-		Type        recordType      `json:"type"`
-		Agent       string          `json:"agent"`
-		Owner       []string        `json:"owner"`
-		Instance    policy.Instance `json:"instance"`
-		Task        policy.TaskID   `json:"task"`
-		Grant       policy.GrantID  `json:"grant"`
-		Capability  string          `json:"capability"`
-		Destination string          `json:"destination"`
-		Decision    string          `json:"decision"`
-		Reason      string          `json:"reason"`
-		Request     string          `json:"request"`
-		Query       []string        `json:"query"`
-		Removed     []string        `json:"removed"`
-		Catalog     string          `json:"catalog"`
-		Store       int64           `json:"store"`
-		Policy      string          `json:"policy"`
-		Next        []policy.Next   `json:"next"`
-		Code        int             `json:"code"`
-		Details     string          `json:"details"`
-		Flags       []string        `json:"flags"`
-		Sent        uint64          `json:"sent"`
-		Received    uint64          `json:"received"`
-		Duration    int64           `json:"duration_us"`
-	} `json:"unmapped"`
-}
-
 // take reads a line that speaks of the decision. What does not parse is left
 // to Verify to complain of.
 func (f *finder) take(line []byte) {
-	var w whole
-	if json.Unmarshal(line, &w) != nil {
+	var p parsed
+	if json.Unmarshal(line, &p) != nil {
 		return
 	}
 	switch {
-	case w.Unmapped.Type == typeDecision && f.found == nil:
-		d := w.decision()
-		d.Reason = f.reasons[w.Unmapped.Reason]
+	case p.Unmapped.Type == typeDecision && f.found == nil:
+		d := p.decision()
+		d.Reason = f.reasons[p.Unmapped.Reason]
 		f.found = &Recorded{Decision: d}
-	case w.Unmapped.Type == typeOutcome && f.found != nil:
-		o := w.outcome()
+	case p.Unmapped.Type == typeOutcome && f.found != nil:
+		o := p.outcome()
 		f.found.Outcome = &o
 	}
 }
 
-func (w *whole) subject() Subject {
-	u := &w.Unmapped
+func (p *parsed) subject() Subject {
+	u := &p.Unmapped
 	return Subject{Agent: u.Agent, Owner: u.Owner, Instance: u.Instance, Task: u.Task, Grant: u.Grant, Capability: u.Capability, Destination: u.Destination}
 }
 
-func (w *whole) call() Call {
-	r := &w.Request
+func (p *parsed) call() Call {
+	r := &p.Request
 	c := Call{Method: r.Method, Scheme: r.URL.Scheme, Host: r.URL.Host, Port: r.URL.Port, Path: r.URL.Path}
-	for _, name := range w.Unmapped.Query {
+	for _, name := range p.Unmapped.Query {
 		c.Query = append(c.Query, policy.QueryParam{Name: name})
 	}
 	return c
 }
 
-func (w *whole) decision() Decision {
-	u := &w.Unmapped
+func (p *parsed) decision() Decision {
+	u := &p.Unmapped
 	return Decision{
-		ID: u.Decision, Time: w.Time, Subject: w.subject(), Call: w.call(), Removed: u.Removed, Request: u.Request,
+		ID: u.Decision, Time: p.Time, Subject: p.subject(), Call: p.call(), Removed: u.Removed, Request: u.Request,
 		Catalog: u.Catalog, Store: u.Store, Policy: u.Policy, Next: u.Next,
 	}
 }
 
-func (w *whole) outcome() Outcome {
-	u := &w.Unmapped
+func (p *parsed) outcome() Outcome {
+	u := &p.Unmapped
 	return Outcome{
-		Time: w.Time, Decision: u.Decision, Subject: w.subject(), Call: w.call(), Request: u.Request, Status: u.Code,
+		Time: p.Time, Decision: u.Decision, Subject: p.subject(), Call: p.call(), Request: u.Request, Status: u.Code,
 		Details: u.Details, Flags: u.Flags, Sent: u.Sent, Received: u.Received, Duration: time.Duration(u.Duration) * time.Microsecond,
 	}
 }

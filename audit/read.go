@@ -14,14 +14,28 @@ type parsed struct {
 	Time     time.Time `json:"time_dt"`
 	Unmapped struct {
 		Type        recordType       `json:"type"`
+		Agent       string           `json:"agent"`
+		Owner       []string         `json:"owner"`
+		Instance    policy.Instance  `json:"instance"`
 		Task        policy.TaskID    `json:"task"`
+		Grant       policy.GrantID   `json:"grant"`
 		Capability  string           `json:"capability"`
 		Destination string           `json:"destination"`
 		Decision    string           `json:"decision"`
 		Reason      string           `json:"reason"`
+		Request     string           `json:"request"`
+		Query       []string         `json:"query"` // names
+		Removed     []string         `json:"removed"`
+		Catalog     string           `json:"catalog"`
+		Store       int64            `json:"store"`
+		Policy      string           `json:"policy"`
 		Next        []policy.Next    `json:"next"`
 		Credential  CredentialAction `json:"credential"`
 		Outcome     string           `json:"outcome"`
+		Code        int              `json:"code"`
+		Details     string           `json:"details"`
+		Flags       []string         `json:"flags"`
+		Duration    int64            `json:"duration_us"`
 		Sent        uint64           `json:"sent"`
 		Received    uint64           `json:"received"`
 		Gap         GapKind          `json:"gap"`
