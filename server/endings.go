@@ -95,16 +95,14 @@ func (b builder) endingRoutes() {
 		Summary: "Read how far an ending is, or wait until it is enforced"}, bodyNone, b.getEnding)
 }
 
-// own lets an agent's sidecar do for its own task what people need a verb for.
-func own() []map[string][]string { return []map[string][]string{{"sidecar": {}}} }
-
 func (b builder) taskEndings() {
 	tasks, grants := []string{"tasks"}, []string{"grants"}
+	own := securityOf(verbOwn) // an agent's sidecar may do for its own task what people need a verb for
 	serve(b, verbOwn, huma.Operation{OperationID: "heartbeat", Method: http.MethodPost, Path: "/v1/tasks/{id}/heartbeat", Tags: tasks,
 		Summary: "Say that a task is still worked on"}, bodyOptional, b.heartbeat)
-	serve(b, policy.VerbSuspend, huma.Operation{OperationID: "pauseTask", Method: http.MethodPost, Path: "/v1/tasks/{id}/pause", Tags: tasks, Security: own(),
+	serve(b, policy.VerbSuspend, huma.Operation{OperationID: "pauseTask", Method: http.MethodPost, Path: "/v1/tasks/{id}/pause", Tags: tasks, Security: own,
 		Summary: "End all grants of a task, which stays"}, bodyOptional, b.pauseTask)
-	serve(b, policy.VerbResume, huma.Operation{OperationID: "resumeTask", Method: http.MethodPost, Path: "/v1/tasks/{id}/resume", Tags: tasks, Security: own(),
+	serve(b, policy.VerbResume, huma.Operation{OperationID: "resumeTask", Method: http.MethodPost, Path: "/v1/tasks/{id}/resume", Tags: tasks, Security: own,
 		Summary: "Let a paused task ask for grants again"}, bodyOptional, b.resumeTask)
 	serve(b, verbOwn, huma.Operation{OperationID: "renewGrant", Method: http.MethodPost, Path: "/v1/grants/{id}/renew", Tags: grants,
 		Summary: "Ask for a grant's successor", DefaultStatus: http.StatusCreated, Responses: b.requestResponses(),

@@ -20,14 +20,25 @@ call again once it is ready. End the task when the work is done: its grants end 
 // sessions: each request is its own, by the caller that the connection proves,
 // so that there is no session to steal and any replica may answer.
 func (b builder) mcpRoutes() {
-	h := mcp.NewStreamableHTTPHandler(b.mcpServer, &mcp.StreamableHTTPOptions{
+	// The handler asks for the server twice a request; it is made once.
+	h := mcp.NewStreamableHTTPHandler(serverOf, &mcp.StreamableHTTPOptions{
 		Stateless: true, JSONResponse: true, MaxRequestBodyBytes: maxBody + 1, PropagateRequestCancellation: true,
 		// Who calls is proven by a certificate, and browsers are not served.
 		DisableLocalhostProtection: true,
 	})
 	r := &route{name: "POST /mcp", verb: verbOwn, body: bodyNulls}
 	b.table[r.name] = r
-	b.mux.Handle(r.name, h)
+	b.mux.Handle(r.name, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		h.ServeHTTP(w, req.WithContext(context.WithValue(req.Context(), mcpKey{}, b.mcpServer(req))))
+	}))
+}
+
+type mcpKey struct{}
+
+// serverOf is the server that was made for the request.
+func serverOf(req *http.Request) *mcp.Server {
+	s, _ := req.Context().Value(mcpKey{}).(*mcp.Server)
+	return s
 }
 
 // mcpServer makes the server for one request: what it offers depends on who asks.
