@@ -31,7 +31,7 @@ func agentsCommand() *cobra.Command {
 			return nil
 		}),
 	}
-	o.flag(cmd)
+	o.flag(cmd.Flags())
 	cmd.AddCommand(suspendCommand(), resumeAgentCommand())
 	return cmd
 }

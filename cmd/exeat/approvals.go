@@ -21,7 +21,7 @@ import (
 // approvalOptions are the flags of `exeat approvals`.
 type approvalOptions struct {
 	remote
-	output          string
+	output          output
 	all, watch      bool
 	digest, comment string
 	ttl             time.Duration
@@ -43,7 +43,7 @@ are escaped.`,
 	p := cmd.PersistentFlags()
 	o.flags(p)
 	p.BoolVar(&o.local, "local", false, "as the operator of this machine's exeatd, whoever is signed in")
-	p.StringVarP(&o.output, "output", "o", "", "json for machines")
+	o.output.flag(p)
 	o.listFlags(cmd)
 	list := &cobra.Command{Use: "list", Short: "List them, the oldest first", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd, o.list) }}
@@ -97,8 +97,8 @@ type desk struct {
 
 // run opens the API for one command, which an interrupt ends.
 func (o *approvalOptions) run(cmd *cobra.Command, do func(context.Context, *desk) error) error {
-	if o.output != "" && o.output != "json" {
-		return fmt.Errorf("-o %s: want json, or leave it out", o.output)
+	if err := o.output.check(); err != nil {
+		return err
 	}
 	o.take(cmd)
 	api, err := o.caller()
@@ -147,7 +147,7 @@ func (o *approvalOptions) list(ctx context.Context, d *desk) error {
 }
 
 func (o *approvalOptions) listText(list []client.Approval) (string, error) {
-	if o.output == "json" {
+	if o.output.json() {
 		return jsonText(map[string]any{"approvals": list})
 	}
 	return approvalTable(list), nil
@@ -163,7 +163,7 @@ func (o *approvalOptions) show(ctx context.Context, d *desk, id string) error {
 
 // tell shows a request.
 func (o *approvalOptions) tell(d *desk, a client.Approval) error {
-	if o.output != "json" {
+	if !o.output.json() {
 		fmt.Fprint(d.out, approvalText(a))
 		return nil
 	}
@@ -197,7 +197,7 @@ func (o *approvalOptions) approve(ctx context.Context, d *desk, id string) error
 	if err != nil {
 		return err
 	}
-	if o.output == "json" {
+	if o.output.json() {
 		return o.tell(d, a)
 	}
 	fmt.Fprintf(d.out, "%s: approved by you; %s\n", a.ID, progress(a))
@@ -276,7 +276,7 @@ func (o *approvalOptions) refuse(ctx context.Context, d *desk, id string) error 
 	if err != nil {
 		return err
 	}
-	if o.output == "json" {
+	if o.output.json() {
 		return o.tell(d, a)
 	}
 	fmt.Fprintf(d.out, "%s: %s\n", a.ID, a.State)

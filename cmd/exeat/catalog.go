@@ -16,20 +16,21 @@ func catalogCommand() *cobra.Command {
 }
 
 func catalogCheckCommand() *cobra.Command {
-	var secrets, output string
+	var secrets string
+	var form output
 	cmd := &cobra.Command{
 		Use:   "check DIR",
 		Short: "Print every error of a catalog: file, line, field and what would be right",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if output != "" && output != "json" {
-				return fmt.Errorf("-o %s: want json, or leave it out", output)
+			if err := form.check(); err != nil {
+				return err
 			}
-			return checkCatalog(cmd, args[0], secrets, output == "json")
+			return checkCatalog(cmd, args[0], secrets, form.json())
 		},
 	}
 	cmd.Flags().StringVar(&secrets, "secrets", "", "folder under which file references lie (DIR when empty)")
-	cmd.Flags().StringVarP(&output, "output", "o", "", "json for machines")
+	form.flag(cmd.Flags())
 	return cmd
 }
 

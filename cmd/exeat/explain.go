@@ -15,8 +15,9 @@ import (
 
 // explainOptions are the flags of `exeat explain`.
 type explainOptions struct {
-	agent, task, output, data string
-	body                      bool
+	agent, task, data string
+	body              bool
+	output            output
 }
 
 func explainCommand() *cobra.Command {
@@ -40,7 +41,7 @@ of this machine's exeatd. The exit code is 0 whatever the answer is.`,
 	f.StringVar(&o.agent, "agent", "", "whose call it is")
 	f.StringVar(&o.task, "task", "", "within which task (all live ones of the agent when empty)")
 	f.BoolVar(&o.body, "body", false, "the call carries a body")
-	f.StringVarP(&o.output, "output", "o", "", "json for machines")
+	o.output.flag(f)
 	return cmd
 }
 
@@ -49,16 +50,12 @@ func apiFor(data, agent string) (*client.Client, error) {
 	if os.Getenv(client.EnvURL) != "" && agent == "" {
 		return client.FromEnv()
 	}
-	endpoints, err := client.ReadEndpoints(data)
-	if err != nil {
-		return nil, err
-	}
-	return client.NewLocal(endpoints.LocalSocket)
+	return operatorAPI(data)
 }
 
 func explain(ctx context.Context, o explainOptions, args []string, out io.Writer) error {
-	if o.output != "" && o.output != "json" {
-		return fmt.Errorf("-o %s: want json, or leave it out", o.output)
+	if err := o.output.check(); err != nil {
+		return err
 	}
 	api, err := apiFor(o.data, o.agent)
 	if err != nil {
@@ -66,13 +63,13 @@ func explain(ctx context.Context, o explainOptions, args []string, out io.Writer
 	}
 	defer api.Close()
 	if len(args) == 1 {
-		return explainDecision(ctx, api, args[0], o.output == "json", out)
+		return explainDecision(ctx, api, args[0], o.output.json(), out)
 	}
 	e, err := api.Explain(ctx, client.ExplainRequest{Agent: o.agent, Task: o.task, Method: strings.ToUpper(args[0]), URL: args[1], Body: o.body})
 	if err != nil {
 		return err
 	}
-	if o.output == "json" {
+	if o.output.json() {
 		return writeJSON(out, e)
 	}
 	printExplained(out, e)

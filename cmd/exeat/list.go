@@ -38,7 +38,7 @@ func tasksCommand() *cobra.Command {
 		}),
 	}
 	cmd.Flags().BoolVarP(&all, "all", "a", false, "those that ended too, as long as they are kept")
-	o.flag(cmd)
+	o.flag(cmd.Flags())
 	return cmd
 }
 
@@ -83,7 +83,7 @@ func grantsCommand() *cobra.Command {
 	f.StringVar(&filter.Agent, "agent", "", "only this agent's")
 	f.StringVar(&filter.Task, "task", "", "only this task's")
 	f.BoolVarP(&filter.Ended, "all", "a", false, "those that ended too, as long as they are kept")
-	o.flag(cmd)
+	o.flag(cmd.Flags())
 	return cmd
 }
 

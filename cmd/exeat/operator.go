@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/exeat-dev/exeat/client"
 )
@@ -29,11 +30,7 @@ func withAPI(fn func(cmd *cobra.Command, args []string, api *client.Client) erro
 func withOperator(fn func(cmd *cobra.Command, args []string, api *client.Client) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		data, _ := cmd.Flags().GetString("data")
-		endpoints, err := client.ReadEndpoints(data)
-		if err != nil {
-			return err
-		}
-		api, err := client.NewLocal(endpoints.LocalSocket)
+		api, err := operatorAPI(data)
 		if err != nil {
 			return err
 		}
@@ -42,11 +39,20 @@ func withOperator(fn func(cmd *cobra.Command, args []string, api *client.Client)
 	}
 }
 
+// operatorAPI is that of the operator of the exeatd on this machine.
+func operatorAPI(data string) (*client.Client, error) {
+	endpoints, err := client.ReadEndpoints(data)
+	if err != nil {
+		return nil, err
+	}
+	return client.NewLocal(endpoints.LocalSocket)
+}
+
 // output is -o: tables for people, or json.
 type output string
 
-func (o *output) flag(cmd *cobra.Command) {
-	cmd.Flags().StringVarP((*string)(o), "output", "o", "", "json for machines")
+func (o *output) flag(f *pflag.FlagSet) {
+	f.StringVarP((*string)(o), "output", "o", "", "json for machines")
 }
 
 // check refuses what is neither, before anything is done.

@@ -47,9 +47,10 @@ func policyCapabilitiesCommand() *cobra.Command {
 
 // policyTestOptions are the flags of `exeat policy test`.
 type policyTestOptions struct {
-	filter, output string
-	least          float64
-	verbose        bool
+	filter  string
+	output  output
+	least   float64
+	verbose bool
 }
 
 func policyTestCommand() *cobra.Command {
@@ -62,15 +63,15 @@ lines no test ran. DIR is a catalog, or any folder of *.rego files. Exits 1 when
 a test fails, none ran, or the coverage is below --coverage.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if o.output != "" && o.output != "json" {
-				return fmt.Errorf("-o %s: want json, or leave it out", o.output)
+			if err := o.output.check(); err != nil {
+				return err
 			}
 			return testPolicies(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr(), args[0], o)
 		},
 	}
 	cmd.Flags().StringVarP(&o.filter, "run", "r", "", "run only tests whose name this expression (RE2) matches")
 	cmd.Flags().Float64Var(&o.least, "coverage", 0, "least coverage of all lines, in percent")
-	cmd.Flags().StringVarP(&o.output, "output", "o", "", "json for machines")
+	o.output.flag(cmd.Flags())
 	cmd.Flags().BoolVarP(&o.verbose, "verbose", "v", false, "show what tests print, passed ones too")
 	return cmd
 }
@@ -90,14 +91,14 @@ func testPolicies(ctx context.Context, out, complaints io.Writer, dir string, o 
 		errs = catalog.PolicyErrors(problems)
 	}
 	if len(errs) > 0 {
-		if o.output == "json" {
+		if o.output.json() {
 			_ = json.NewEncoder(out).Encode(map[string]any{"errors": errs})
 		} else {
 			fmt.Fprintln(complaints, errs)
 		}
 		return &exit{code: exitFailed}
 	}
-	if o.output == "json" {
+	if o.output.json() {
 		if err := json.NewEncoder(out).Encode(report); err != nil {
 			return err
 		}

@@ -27,8 +27,8 @@ func touchesOf(list []string) ([]policy.Touch, error) {
 }
 
 // write says what would be decided.
-func (t *tried) write(out io.Writer, form string) error {
-	if form == "json" {
+func (t *tried) write(out io.Writer, form output) error {
+	if form.json() {
 		return json.NewEncoder(out).Encode(t)
 	}
 	if !t.Allowed {

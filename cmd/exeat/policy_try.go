@@ -22,7 +22,8 @@ type tryOptions struct {
 	ttl                                 time.Duration
 	taskType, purpose, startedBy        string
 	approvers, chain                    []string
-	at, call, output                    string
+	at, call                            string
+	output                              output
 	share                               float64
 	grants, denials                     int
 	ownerMinute, ownerHour, ownerDay    int
@@ -68,7 +69,7 @@ with, to standard error.`,
 	f.StringVar(&o.call, "call", "", `a call under the grant, such as "GET https://tickets.example.org/v1/tickets/OPS-42"`)
 	f.StringSliceVar(&o.touched, "touched", nil, "what the task called before --call, as destination=sensitivity")
 	f.BoolVar(&o.explain, "explain", false, "write how each rule came out to standard error")
-	f.StringVarP(&o.output, "output", "o", "", "json for machines")
+	o.output.flag(f)
 	_ = cmd.MarkFlagRequired("agent")
 	_ = cmd.MarkFlagRequired("capability")
 	return cmd
@@ -95,8 +96,8 @@ type triedDemand struct {
 }
 
 func tryPolicies(ctx context.Context, out, trace io.Writer, o tryOptions) error {
-	if o.output != "" && o.output != "json" {
-		return fmt.Errorf("-o %s: want json, or leave it out", o.output)
+	if err := o.output.check(); err != nil {
+		return err
 	}
 	now, err := timeOf(o.at)
 	if err != nil {

@@ -54,7 +54,7 @@ enforced within --wait; 4 the question was answered with no.`,
 	f.BoolVar(&o.all, "all", false, "everything")
 	f.BoolVarP(&o.yes, "yes", "y", false, "do not ask before ending everything")
 	f.DurationVar(&o.wait, "wait", 30*time.Second, "how long to wait for the enforcement")
-	o.output.flag(cmd)
+	o.output.flag(cmd.Flags())
 	return cmd
 }
 

@@ -134,9 +134,5 @@ func (r remote) caller() (*client.Client, error) {
 			return nil, errors.New("nobody is signed in: exeat login --api " + r.api)
 		}
 	}
-	e, err := client.ReadEndpoints(r.data)
-	if err != nil {
-		return nil, err
-	}
-	return client.NewLocal(e.LocalSocket)
+	return operatorAPI(r.data)
 }
